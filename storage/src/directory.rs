@@ -3,8 +3,9 @@
 //! `LOCK` is held by an advisory lock for as long as the process lives and names its pid.
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
 //! checksum of those before. It is written once, last of what a directory is made of, and never
-//! changed. So its spare says the same, and is taken where it is damaged. `BOOT` says how often the node has started and how far its log had come. `PEERS` says
-//! what the node and its peers know of each other.
+//! changed. So its spare says the same, and is taken where the file is damaged. `BOOT` says how
+//! often the node has started and how far its log had come. `PEERS` says what the node and its peers
+//! know of each other.
 
 use crate::boot::{BOOT, BootFile};
 use crate::files::{

@@ -227,8 +227,8 @@ impl NodeProcess {
         Ok((response.status().as_u16(), text))
     }
 
-    /// Posts to an admin page, which takes it only on an address of loopback, that of the node's own
-    /// network at least: the HTTP status and the text.
+    /// Posts to an admin page, which takes it only on an address of loopback, be it in the node's
+    /// own network: the HTTP status and the text.
     ///
     /// # Errors
     /// When the node does not answer.
@@ -258,8 +258,8 @@ impl NodeProcess {
         Ok(self.child.is_none())
     }
 
-    /// Asks an admin page from where it is reached: an address of loopback is that of the node's own
-    /// network.
+    /// Asks an admin page from where it is reached: an address of loopback is that of the node's
+    /// own network.
     fn beside<T>(&self, ask: impl FnOnce() -> T) -> Result<T, ProcessError> {
         match &self.spec.namespace {
             Some(namespace) if self.spec.admin_host.is_loopback() => Ok(namespace.within(ask)?),

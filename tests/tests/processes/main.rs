@@ -6,6 +6,7 @@ mod crashes;
 mod expiry;
 mod full_disk;
 mod lost_majority;
+mod membership;
 mod mending;
 mod on_disk;
 mod protocol;

@@ -1,0 +1,177 @@
+//! Nodes that come in the wrong way or at the wrong time, and orders that make no sense: each gets
+//! a clear error, or waits and says so, and nothing is half done.
+
+use crate::support::{TestResult, get, program, set, spec};
+use logboat_tests::process::{Cluster, NodeProcess, ProcessError, eventually, free_ports};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+/// What nodes get that join.
+const JOINER: [&str; 4] = ["--election-timeout-ms", "500", "--wal-segment-bytes", "262144"];
+
+/// A page that is JSON.
+fn page(node: &NodeProcess, path: &str) -> Result<Value, ProcessError> {
+    let (_, text) = node.page(path)?;
+    Ok(serde_json::from_str(&text).unwrap_or_default())
+}
+
+/// The state of a node, by what another one says.
+fn state(node: &NodeProcess, id: u64) -> Result<Option<String>, ProcessError> {
+    let page = page(node, "/nodes")?;
+    let nodes = page["nodes"].as_array().cloned().unwrap_or_default();
+    let record = nodes.iter().find(|node| node["id"] == id);
+    Ok(record.and_then(|node| node["state"].as_str().map(str::to_owned)))
+}
+
+fn becomes(node: &NodeProcess, id: u64, wanted: &str) -> Result<(), ProcessError> {
+    eventually(&format!("node {id} to be {wanted}"), || {
+        Ok((state(node, id)?.as_deref() == Some(wanted)).then_some(()))
+    })
+}
+
+/// Gives an order that must be refused with this code and in these words.
+fn refused(node: &NodeProcess, path: &str, body: &Value, (code, words): (u16, &str)) -> TestResult {
+    let (answered, text) = node.post(path, body)?;
+    assert!(answered == code && text.contains(words), "{path} {body}: {answered} {text}");
+    Ok(())
+}
+
+fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn of_two_processes_that_claim_one_id_one_is_turned_away() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    set(&mut cluster.node(1).client()?, "key", "before")?;
+    cluster.node_mut(3).terminate()?;
+    cluster.node_mut(3).wait()?;
+    let original = cluster.node(3).spec().clone();
+    let copy = cluster.dir().join("copy");
+    copy_directory(&original.data_dir, &copy)?;
+    cluster.start_all()?;
+
+    let mut second = NodeProcess::new(program(), original, cluster.dir().join("copy.log"));
+    let port = free_ports(3)?;
+    let spec = second.spec_mut();
+    spec.data_dir = copy;
+    (spec.client_port, spec.admin_port) = (port, port + 1);
+    let (others, _) = spec.cluster.rsplit_once("3=").expect("there are three members");
+    spec.cluster = format!("{others}3=127.0.0.1:{}", port + 2);
+    second.start()?;
+    eventually("the copy to be turned away", || {
+        Ok(second.log().contains("copies of its directory").then_some(()))
+    })?;
+    assert_eq!(second.page("/healthz")?.0, 503);
+    // The original goes on.
+    cluster.node_mut(1).kill()?;
+    eventually("a write that takes nodes 2 and 3", || {
+        Ok(set(&mut cluster.node(3).client()?, "key", "after").ok())
+    })?;
+    assert_eq!(get(&mut cluster.node(2).client()?, "key")?.as_deref(), Some("after"));
+    Ok(())
+}
+
+#[test]
+fn who_joins_a_cluster_without_a_majority_waits_and_joins_once() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    cluster.node_mut(1).kill()?;
+    cluster.node_mut(2).kill()?;
+    cluster.add(&JOINER)?.start()?;
+    eventually("the node to say that it waits", || {
+        let log = cluster.node(4).log();
+        Ok(log.contains("this node waits for an answer of the cluster").then_some(()))
+    })?;
+    // It may crash meanwhile, and ask again.
+    cluster.node_mut(4).kill()?;
+    cluster.start_all()?;
+    becomes(cluster.node(1), 4, "up")?;
+    assert_eq!(cluster.node(4).status()?["node_id"], 4);
+
+    // Another process on the same directory is no other node.
+    let mut twin =
+        NodeProcess::new(program(), cluster.node(4).spec().clone(), cluster.dir().join("twin.log"));
+    let port = free_ports(3)?;
+    let spec = twin.spec_mut();
+    spec.peer_listen = Some(([127, 0, 0, 1], port + 2).into());
+    (spec.client_port, spec.admin_port) = (port, port + 1);
+    let said = twin.start_refused()?;
+    assert!(said.contains("is in use by"), "{said}");
+    let nodes = page(cluster.node(1), "/nodes")?;
+    assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(4), "{nodes}");
+    Ok(())
+}
+
+#[test]
+fn orders_that_make_no_sense_are_refused_in_words() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    cluster.add(&JOINER)?.start()?;
+    cluster.node_mut(4).ready()?;
+    becomes(cluster.node(2), 4, "up")?;
+    let node = cluster.node(2);
+    let to = |to: u64| json!({ "from": 1, "to": to });
+    refused(node, "/groups/1/move", &to(9), (400, "there is no node 9"))?;
+    refused(node, "/groups/7/move", &to(4), (400, "there is no group 7"))?;
+    refused(node, "/groups/7/transfer", &json!({ "to": 4 }), (400, "there is no group 7"))?;
+    refused(node, "/nodes/9/drain", &json!({}), (400, "there is no node 9"))?;
+    refused(node, "/nodes/4/polish", &json!({}), (404, "nodes are not told to polish"))?;
+    refused(node, "/nodes/4/remove-lost", &json!({}), (400, "is there: decommission it"))?;
+    refused(node, "/nodes/decommission", &json!({ "nodes": [9] }), (400, "there is no node 9"))?;
+    let few = json!({ "nodes": [1, 2] });
+    refused(node, "/nodes/decommission", &few, (400, "2 nodes would stay"))?;
+    let admin = node.admin_address().to_string();
+    let output =
+        program().command().args(["node", "decommission", "1", "2", "--admin", &admin]).output()?;
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("2 nodes would stay"), "{error}");
+
+    // A node that is emptied, and one that is lost, take nothing.
+    assert_eq!(node.post("/nodes/4/drain", &json!({}))?.0, 200);
+    eventually("node 4 to hold nothing", || {
+        let nodes = page(node, "/nodes")?;
+        let nodes = nodes["nodes"].as_array().cloned().unwrap_or_default();
+        let is_empty = |node: &Value| node["id"] == 4 && node["replicas"] == 0;
+        Ok(nodes.iter().any(is_empty).then_some(()))
+    })?;
+    refused(node, "/groups/1/move", &to(4), (400, "node 4 is draining"))?;
+    cluster.node_mut(4).kill()?;
+    let node = cluster.node(2);
+    eventually("node 4 to be given up", || {
+        Ok((node.post("/nodes/4/remove-lost", &json!({}))?.0 == 200).then_some(()))
+    })?;
+    let (code, text) = node.post("/groups/1/move", &to(4))?;
+    let is_told = text.contains("node 4 is lost") || text.contains("node 4 has left");
+    assert!(code == 400 && is_told, "{code} {text}");
+    for id in [1, 2, 3] {
+        assert_eq!(state(node, id)?.as_deref(), Some("up"), "nothing is half done");
+    }
+    Ok(())
+}
+
+#[test]
+fn orders_to_a_cluster_without_a_majority_fail_in_words_and_change_nothing() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    cluster.node_mut(1).kill()?;
+    cluster.node_mut(2).kill()?;
+    eventually("node 3 to be alone", || {
+        Ok((cluster.node(3).status()?["groups_without_leader"] == 3).then_some(()))
+    })?;
+    refused(cluster.node(3), "/nodes/2/drain", &json!({}), (503, "unavailable"))?;
+    cluster.start_all()?;
+    for id in [1, 2, 3] {
+        assert_eq!(state(cluster.node(3), id)?.as_deref(), Some("up"));
+    }
+    Ok(())
+}
