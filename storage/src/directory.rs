@@ -4,8 +4,8 @@
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
 //! checksum of those before. It is written once, last of what a directory is made of, and never
 //! changed. So its spare says the same, and is taken where the file is damaged. `BOOT` says how
-//! often the node has started and how far its log had come. `PEERS` says what the node and its peers
-//! know of each other.
+//! often the node has started and how far its log had come. `PEERS` says what the node and its
+//! peers know of each other.
 
 use crate::boot::{BOOT, BootFile};
 use crate::files::{

@@ -239,7 +239,12 @@ impl NodeProcess {
     ) -> Result<(u16, String), ProcessError> {
         let wrong = |error: ureq::Error| self.page_error(path, &error.to_string());
         let url = format!("http://{}{path}", self.admin_address());
-        let post = || agent().post(url).send_json(body);
+        // An order may wait for a leader.
+        let limit = |request: ureq::RequestBuilder<_>| {
+            request.config().timeout_global(Some(CLIENT_TIMEOUT)).build()
+        };
+        let request = limit(agent().post(url)).content_type("application/json");
+        let post = || request.send(&body.to_string());
         let mut response = self.beside(post)?.map_err(wrong)?;
         let text = response.body_mut().read_to_string().map_err(wrong)?;
         Ok((response.status().as_u16(), text))

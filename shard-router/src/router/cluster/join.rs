@@ -257,7 +257,7 @@ impl Joining {
                 return Err(JoinError::ShutOut(failures));
             }
             if Instant::now() >= next_report {
-                tracing::info!("this node waits for an answer of the cluster: {failures}");
+                tracing::warn!("this node waits for an answer of the cluster: {failures}");
                 next_report = Instant::now() + REPORT_INTERVAL;
             }
             sleep(PAUSE).await;
