@@ -2,7 +2,9 @@
 //! a clear error, or waits and says so, and nothing is half done.
 
 use crate::support::{TestResult, get, program, set, spec};
-use logboat_tests::process::{Cluster, NodeProcess, ProcessError, eventually, free_ports};
+use logboat_tests::process::{
+    Cluster, NodeProcess, ProcessError, SmallDisk, eventually, free_ports,
+};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -173,5 +175,44 @@ fn orders_to_a_cluster_without_a_majority_fail_in_words_and_change_nothing() -> 
     for id in [1, 2, 3] {
         assert_eq!(state(cluster.node(3), id)?.as_deref(), Some("up"));
     }
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_fills_in_mid_copy_costs_no_group_a_voter() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    let data_dir = cluster.dir().join("node-4");
+    let disk = match SmallDisk::mount(&data_dir, 4 << 20) {
+        Ok(disk) => disk,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return Ok(());
+        }
+    };
+    // Neither group fits.
+    let mut client = cluster.node(1).client()?;
+    let value = "v".repeat(256 << 10);
+    for number in 0..40 {
+        set(&mut client, &format!("key:{number}"), &value)?;
+    }
+    cluster.add(&JOINER)?.start()?;
+    let voters = |node: &NodeProcess| -> Result<Vec<usize>, ProcessError> {
+        let groups = page(node, "/groups")?;
+        let groups = groups["groups"].as_array().cloned().unwrap_or_default();
+        Ok(groups.iter().filter_map(|it| Some(it["voters"].as_array()?.len())).collect())
+    };
+    eventually("node 4 to say that its disk is full", || {
+        let voters = voters(cluster.node(1))?;
+        assert!(voters.iter().all(|count| *count >= 3), "{voters:?}");
+        let page = cluster.node(4).page("/healthz");
+        Ok(page.is_ok_and(|(_, text)| text.contains("the disk is full")).then_some(()))
+    })?;
+    let order = json!({ "from": 1, "to": 4 });
+    refused(cluster.node(2), "/groups/1/move", &order, (400, "the disk of node 4 is full"))?;
+    set(&mut client, "key:0", "while full")?;
+    assert_eq!(get(&mut cluster.node(3).client()?, "key:0")?.as_deref(), Some("while full"));
+    assert!(voters(cluster.node(1))?.iter().all(|count| *count >= 3));
+    cluster.node_mut(4).kill()?;
+    drop(disk);
     Ok(())
 }

@@ -75,6 +75,9 @@ impl Router {
         from: NodeId,
         to: NodeId,
     ) -> Result<(), ClusterError> {
+        if self.inner().reports().await.get(&to).is_some_and(|report| report.is_full) {
+            return Err(ClusterError::Refused(format!("the disk of node {to} is full")));
+        }
         let change = Change::WantMove { group, from, to };
         self.inner().change_and_see(change, "somebody moves it").await
     }

@@ -377,13 +377,14 @@ impl Helm {
         nodes.chain(moves).collect()
     }
 
-    /// Whether a move that somebody wants can go on: the other node takes replicas, and the one of
-    /// this group there is whole.
+    /// Whether a move that somebody wants can go on: the other node takes replicas and has room for
+    /// them, and the one of this group there is whole.
     fn may_move(&self, group: GroupId, wanted: WantedMove) -> bool {
         let to = wanted.to;
         let is_up = self.table.node(to).is_some_and(|record| record.state == NodeState::Up);
         let is_stuck = self.learners.get(&(group, to)).is_some_and(|learner| learner.is_stuck);
-        is_up && !is_stuck && !self.failed.contains(&(to, group))
+        let is_hurt = self.full.contains(&to) || self.failed.contains(&(to, group));
+        is_up && !is_stuck && !is_hurt
     }
 
     /// What is to be done next with groups. They are busy until it is told how that ended.

@@ -384,6 +384,15 @@ fn a_move_ends_when_the_other_node_takes_it_no_more() {
     bridge.change(TableChange::Forget { node: NodeId(4), based_on });
     assert!(bridge.table.wanted_move(ONE).is_none());
 
+    // Its disk is full.
+    let mut bridge = Bridge::new(3, 1, 3);
+    bridge.report(1);
+    wanted(&mut bridge);
+    bridge.pass(1);
+    assert!(!ends(&bridge));
+    bridge.helm.reported(NodeId(4), Reported { is_full: true, ..Reported::default() });
+    assert!(ends(&bridge));
+
     // Its replica there has failed.
     let mut bridge = Bridge::new(3, 1, 3);
     bridge.report(1);
