@@ -154,13 +154,23 @@ fn chaos_does_with_tls() -> TestResult {
     Ok(())
 }
 
+#[test]
+fn chaos_does_with_nodes_that_come_and_go_and_lose_what_they_have() -> TestResult {
+    let faults = ["--nodes", "4", "--faults", "join,decommission,wipe,flip"];
+    chaos(&[&["--links", "auto"][..], &faults].concat())?;
+    Ok(())
+}
+
 /// Runs it for a short time; what it said.
 fn chaos(options: &[&str]) -> TestResult<String> {
     let dir = tempfile::tempdir()?;
     let history = dir.path().join("history");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_chaos"));
     command.args(["--seconds", "3", "--groups", "8", "--clients", "15"]).args(options);
-    command.args(["--faults", "kill,pause,partition"]).arg("--history").arg(&history);
+    if !options.contains(&"--faults") {
+        command.args(["--faults", "kill,pause,partition"]);
+    }
+    command.arg("--history").arg(&history);
     let output = command.output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
