@@ -300,7 +300,7 @@ impl Inbound {
         if let Some(permit) = admitted {
             return self.snapshots.submit(SnapshotJob::Chunk { from, chunk, permit });
         }
-        self.gate.metrics.messages_dropped.inc();
+        self.gate.metrics.messages_dropped.inc_by(u64::from(is_wanted));
         let (part, is_missed) = (PartPlace::of(&chunk), is_wanted);
         if let Ok(permit) = self.parts.admit(0) {
             self.snapshots.submit(SnapshotJob::Dropped { from, part, is_missed, permit });
