@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 /// second.
 const SHORTEST_SPAN_BITS: u32 = 10;
 
-/// The longest spans, of about 17 minutes.
-const LONGEST_SPAN_BITS: u32 = 20;
+/// The longest spans, of about 70 minutes.
+const LONGEST_SPAN_BITS: u32 = 22;
 
-/// So many spans are never too many.
-const FEW_SPANS: usize = 16 * 1024;
+/// So many spans are never too many. A node has databases of many groups, and a span takes some 20
+/// bytes: with more of them, each key of a database of some thousands would have its own.
+const FEW_SPANS: usize = 1024;
 
 /// Above that, a span has so many deadlines on average.
 const DEADLINES_A_SPAN: usize = 4;
@@ -111,6 +112,16 @@ mod tests {
             spread(200_000, days).for_each(|deadline| deadlines.add(deadline));
             let spans = deadlines.spans.len();
             assert!(spans <= 200_000 / DEADLINES_A_SPAN, "{spans} spans for {days} days");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_a_node_with_many_groups_share_spans() {
+        for (keys, days) in [(5_000, 30), (40_000, 365)] {
+            let mut deadlines = Deadlines::default();
+            spread(keys, days).for_each(|deadline| deadlines.add(deadline));
+            let spans = deadlines.spans.len() as u64;
+            assert!(spans * 4 <= keys, "{spans} spans for {keys} keys");
         }
     }
 
