@@ -3,6 +3,7 @@
 mod closed_loop;
 mod disk;
 mod elastic;
+mod expiry;
 mod failover;
 mod front;
 mod idle;
@@ -56,6 +57,8 @@ enum Bench {
     Moving(moving::Options),
     /// A cluster of processes that nodes join and leave.
     Elastic(elastic::Options),
+    /// Keys that expire: what they take, and what others wait for.
+    Expiry(expiry::Options),
     /// Placement for a large simulated cluster.
     Plan(plan::Options),
     /// Clients of a server that speaks the Redis protocol.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Bench::Replace(options) => replace::run(&options),
         Bench::Moving(options) => moving::run(&options),
         Bench::Elastic(options) => elastic::run(&options),
+        Bench::Expiry(options) => expiry::run(&options),
         Bench::Plan(options) => plan::run(&options),
         Bench::Resp(options) => resp::run(&options),
         Bench::Front(options) => front::run(&options),

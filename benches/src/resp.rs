@@ -217,14 +217,14 @@ impl Client {
 
 /// Replies that arrive in pieces. They are statuses, errors, numbers and bytes, but no lists.
 #[derive(Default)]
-struct Replies {
-    bytes: Vec<u8>,
+pub(crate) struct Replies {
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Replies {
     /// Drops the replies that have arrived whole. Returns how many there were, and how many of them
     /// were errors.
-    fn take(&mut self) -> (u64, u64) {
+    pub(crate) fn take(&mut self) -> (u64, u64) {
         let (mut at, mut replies, mut errors) = (0, 0, 0);
         while let Some(length) = length_of_reply(&self.bytes[at..]) {
             replies += 1;
