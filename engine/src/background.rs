@@ -4,6 +4,7 @@
 pub(crate) mod arrivals;
 pub(crate) mod departures;
 pub(crate) mod disk_machines;
+pub(crate) mod finishers;
 pub(crate) mod guard;
 pub(crate) mod lazy_snapshot;
 pub(crate) mod log_reader;

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use common::{Cluster, TestResult, number, pause};
 use logboat::{GroupId, GroupSpec, NodeId, SnapshotWriter, StateMachine};
 use std::io::{self, Read};
-use std::time::Duration;
 
 /// What a state takes.
 const STATE_BYTES: usize = 3 << 20;
@@ -54,8 +53,6 @@ async fn large_snapshots_of_many_groups_find_memory_where_they_arrive() -> TestR
     let mut cluster = Cluster::configured(3, |config| {
         config.memory_budget_bytes = 32 << 20;
         config.snapshot_log_bytes = 1 << 30;
-        // Who has it to be checked yet is not sent it again.
-        config.tuning.election_timeout = Duration::from_secs(3);
     })?;
     let groups = || (1..=GROUPS).map(GroupId);
     let start = |cluster: &Cluster, node| {

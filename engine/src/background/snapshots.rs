@@ -1,7 +1,9 @@
 //! The snapshot thread: sends and receives snapshots beside the live traffic, and has them written.
 
+use crate::admission::Permit;
 use crate::background::arrivals::{Arrivals, Part};
 use crate::background::departures::{Departure, Departures};
+use crate::background::finishers::Finishers;
 use crate::background::guard::Guard;
 use crate::background::lazy_snapshot::LazySnapshot;
 use crate::background::removals::Removals;
@@ -41,6 +43,7 @@ pub(crate) struct SnapshotThread {
     guard: Guard,
     arrivals: Arrivals<SnapshotReceiver>,
     taken: TakenParts,
+    finishers: Finishers,
     departures: Departures,
     removals: Removals,
     /// Which snapshots have left, or failed to.
@@ -64,6 +67,7 @@ impl SnapshotThread {
             guard: guard.clone(),
             arrivals: Arrivals::new(),
             taken,
+            finishers: Finishers::new(guard.clone()),
             departures: Departures::default(),
             removals: Removals::default(),
             left: unbounded(),
@@ -93,7 +97,7 @@ impl SnapshotThread {
             let due = due.min().map(|due| due.saturating_duration_since(now));
             select! {
                 recv(jobs) -> job => match job {
-                    Ok(SnapshotJob::Stop) | Err(_) => return,
+                    Ok(SnapshotJob::Stop) | Err(_) => return self.finishers.end(),
                     Ok(job) => self.work(job),
                 },
                 recv(left) -> left => if let Ok((group, to)) = left {
@@ -129,8 +133,8 @@ impl SnapshotThread {
                 }
                 self.taken.taken(from, part);
             }
-            SnapshotJob::Offer { from, group, message, permit: _permit } => {
-                self.offer(from, group, message);
+            SnapshotJob::Offer { from, group, message, permit } => {
+                self.offer(from, group, message, permit);
             }
             SnapshotJob::Remove { group, buried } => {
                 self.arrivals.forget(group);
@@ -203,11 +207,7 @@ impl SnapshotThread {
     }
 
     fn refuse(&self, from: NodeId, group: GroupId, last: LogId, why: &dyn Display) {
-        tracing::warn!(group = group.0, "the snapshot of node {from} is refused: {why}");
-        let mut outgoing = Outgoing::new();
-        outgoing.push_snapshot_refused(group, last);
-        // Unreachable means that the leader finds out by itself.
-        let _ = self.transport.send(from, outgoing);
+        refuse(&*self.transport, from, (group, last), why);
     }
 
     fn try_chunk(&mut self, from: NodeId, chunk: &SnapshotChunk) -> Result<(), SnapshotFailure> {
@@ -230,20 +230,43 @@ impl SnapshotThread {
         Ok(())
     }
 
-    /// Hands the leader's offer to the replica if the snapshot is whole and durable here.
-    fn offer(&mut self, from: NodeId, group: GroupId, message: Message) {
+    /// Hands the leader's offer to the replica if the snapshot is whole, when it is found to be
+    /// what was sent and is durable here. Until then the replica does not say that it lacks what
+    /// the snapshot holds.
+    fn offer(&mut self, from: NodeId, group: GroupId, message: Message, permit: Permit) {
         let Payload::Snapshot { meta } = &message.payload else {
             return;
         };
         let last = meta.last;
-        let finished = match self.arrivals.take(group, from, last) {
-            Some(receiver) => receiver.finish().map(drop).map_err(SnapshotFailure::from),
-            None => Err("it has not arrived whole".into()),
+        let Some(receiver) = self.arrivals.take(group, from, last) else {
+            return self.refuse(from, group, last, &"it has not arrived whole");
         };
-        if let Err(error) = finished {
-            return self.refuse(from, group, last, &error);
-        }
-        let messages = vec![(group, message)];
-        self.workers.of(group).post(Event::Messages { from, messages });
+        let (transport, worker) = (Arc::clone(&self.transport), Arc::clone(self.workers.of(group)));
+        worker.post(Event::Group(group, GroupEvent::SnapshotChecked { is_over: false }));
+        self.finishers.submit(move || {
+            let finished = receiver.finish();
+            drop(permit);
+            worker.post(match finished {
+                Ok(_) => Event::Messages { from, messages: vec![(group, message)] },
+                Err(error) => {
+                    refuse(&*transport, from, (group, last), &error);
+                    Event::Group(group, GroupEvent::SnapshotChecked { is_over: true })
+                }
+            });
+        });
     }
+}
+
+/// Tells the sender of a snapshot that it is of no use.
+fn refuse(
+    transport: &dyn Transport,
+    from: NodeId,
+    (group, last): (GroupId, LogId),
+    why: &dyn Display,
+) {
+    tracing::warn!(group = group.0, "the snapshot of node {from} is refused: {why}");
+    let mut outgoing = Outgoing::new();
+    outgoing.push_snapshot_refused(group, last);
+    // Unreachable means that the leader finds out by itself.
+    let _ = transport.send(from, outgoing);
 }

@@ -66,6 +66,12 @@ pub enum GroupEvent {
         /// What it is of; nothing when it failed.
         meta: Option<SnapshotMeta>,
     },
+    /// What a leader has offered is being checked and made durable, or was found to be of no use.
+    /// If it is of use, the offer itself comes.
+    SnapshotChecked {
+        /// Whether it was found to be of no use.
+        is_over: bool,
+    },
     /// The log wants room: make a snapshot.
     Compact,
     /// A call of the state machine, which went on while the replica ran, has ended.
@@ -147,6 +153,7 @@ impl GroupEvent {
             | Self::Disconnected(_)
             | Self::SnapshotWritten(_)
             | Self::SnapshotSent { .. }
+            | Self::SnapshotChecked { .. }
             | Self::Compact
             | Self::Stuck
             | Self::Queried { .. }

@@ -44,8 +44,8 @@ use crate::turn::jobs::LogReadJob;
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use logboat_raft::{
-    Configuration, GroupId, Input, LogId, Message, NodeId, Output, Persist, Raft, ReplicaId,
-    Resignation, RoleKind, Support, Term, Time, WriteSeq,
+    Configuration, GroupId, Input, LogId, Message, NodeId, Output, Payload, Persist, Raft,
+    ReplicaId, Resignation, RoleKind, Support, Term, Time, WriteSeq,
 };
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -99,6 +99,9 @@ pub struct Group {
     /// Bytes of commands handed to it since the last snapshot.
     applied_bytes: u64,
     snapshot_running: bool,
+    /// What a leader has offered is being checked. The replica does not say that it lacks it: the
+    /// leader would send it again.
+    offer_checked: bool,
     halted: bool,
     /// The replica has no more use for its state machine.
     retired: bool,
@@ -154,6 +157,7 @@ impl Group {
             configuration,
             applied_bytes: 0,
             snapshot_running: false,
+            offer_checked: false,
             halted: false,
             retired: false,
             resignation: None,
@@ -240,6 +244,7 @@ impl Group {
             GroupEvent::Disconnected(node) => self.step(run, Input::Unreachable { node }),
             GroupEvent::SnapshotWritten(meta) => self.snapshot_written(run, meta),
             GroupEvent::SnapshotSent { to, meta } => self.snapshot_sent(run, to, meta),
+            GroupEvent::SnapshotChecked { is_over } => self.offer_checked = !is_over,
             GroupEvent::Compact => self.snapshot(run),
             GroupEvent::Called(ended) => self.end_call(run, *ended),
             GroupEvent::Stuck => self.stuck(run),
@@ -337,10 +342,11 @@ impl Group {
         if let Some(resigning) = &mut self.resignation {
             resigning.0.receive(from, &message);
         }
+        let offered = offered_snapshot(&message);
+        self.offer_checked &= offered.is_none();
         if !self.has_room(&message) {
             return;
         }
-        let offered = offered_snapshot(&message);
         self.step(run, Input::Receive { from, message });
         let is_of_use = |last| self.restoring.as_ref().is_some_and(|it| it.meta.last == last);
         if let Some(last) = offered.filter(|last| !is_of_use(*last)) {
@@ -370,6 +376,9 @@ impl Group {
             }
             match output {
                 Output::Persist(persist) => self.persist(run, persist),
+                Output::Send { message, .. } | Output::SendAfter { message, .. }
+                    if self.offer_checked
+                        && matches!(message.payload, Payload::Rejected { .. }) => {}
                 Output::Send { to, message } => run.turn.send(to, self.id, &message),
                 Output::SendAfter { after, to, message } => {
                     self.send_after(run, after, to, &message);

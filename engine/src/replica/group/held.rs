@@ -54,6 +54,7 @@ impl Restoring {
             | GroupEvent::ReadLocal(_)
             | GroupEvent::Tick
             | GroupEvent::Founders { .. }
+            | GroupEvent::SnapshotChecked { .. }
             | GroupEvent::Called(_)
             | GroupEvent::Stuck
             | GroupEvent::Queried { .. }

@@ -10,9 +10,10 @@ use crate::turn::jobs::SnapshotJob;
 use crate::turn::storage::NoStorage;
 use bytes::Bytes;
 use logboat_raft::{
-    Config, Configuration, Epoch, Index, LogReadTarget, Raft, ReadMode, ReadToken, ReplicaId,
-    Restored, Round,
+    Config, Configuration, Entries, Epoch, Index, LogId, LogReadTarget, Message, Payload, Raft,
+    ReadMode, ReadToken, ReplicaId, Restored, Round, SnapshotMeta, Term, VotersDigest,
 };
+use logboat_transport::{Parcel, decode};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::oneshot::Receiver;
@@ -290,6 +291,49 @@ fn a_replica_whose_state_machine_is_called_elsewhere_stays_until_that_has_ended(
     assert_eq!(worker.sizes(), (1, 2));
     let next = worker.start(GroupId(3), &[OWN]);
     assert_eq!(next.index, slot.index);
+}
+
+/// A leader that hears that its snapshot is not here sends it again.
+#[test]
+fn a_replica_does_not_say_that_it_lacks_what_is_being_checked() {
+    let mut worker = Worker::new();
+    let slot = worker.start(GroupId(1), &[OWN, PEER]);
+    let rejects = |worker: &mut Worker| {
+        let payload = Payload::AppendEntries {
+            prev: LogId::new(Term(1), Index(9)),
+            entries: Entries::new(),
+            commit: Index(0),
+            founders: VotersDigest::of(&[OWN, PEER]),
+        };
+        let message = Message::of_founder(Term(1), payload);
+        worker.replicas.post(slot, GroupEvent::Message { from: PEER, message });
+        let Worker { replicas, turn, .. } = &mut *worker;
+        while let Some((_, call)) = replicas.run_next(turn) {
+            assert!(call.is_none());
+        }
+        let mut parcels = Vec::new();
+        for (_, outgoing) in turn.sends.take().into_iter().chain(turn.promises.take()) {
+            for frame in outgoing.into_frames() {
+                decode(frame, &mut parcels).unwrap();
+            }
+        }
+        worker.run();
+        parcels.iter().any(|parcel| match parcel {
+            Parcel::Message { message, .. } => matches!(message.payload, Payload::Rejected { .. }),
+            _ => false,
+        })
+    };
+    assert!(rejects(&mut worker));
+    for is_over in [false, true, false] {
+        worker.replicas.post(slot, GroupEvent::SnapshotChecked { is_over });
+        assert_eq!(rejects(&mut worker), is_over);
+    }
+    // It comes, and turns out to be of a group with other founders.
+    let configuration = Configuration::founding(&[OWN], None).into();
+    let meta = SnapshotMeta { last: LogId::new(Term(1), Index(9)), configuration };
+    let message = Message::of_founder(Term(1), Payload::Snapshot { meta });
+    worker.replicas.post(slot, GroupEvent::Message { from: PEER, message });
+    assert!(rejects(&mut worker));
 }
 
 /// A state that is written faster than a peer takes it over would be sent to that without end.
