@@ -121,7 +121,8 @@ pub mod internals {
     pub use crate::replica::run_context::{RunContext, RunScratch};
     pub use crate::replica::wake_conditions::WakeConditions;
     pub use crate::request::administration::{
-        ChangeRequest, decode_changed, decode_transferred, encode_change_request, encode_transfer,
+        ChangeRequest, decode_change_request, decode_changed, decode_transferred,
+        encode_change_request, encode_transfer,
     };
     pub use crate::request::encoding::{
         decode_replies, decode_reply, decode_request, encode_list, encode_reply, encode_request,

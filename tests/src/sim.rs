@@ -40,6 +40,9 @@
 //! wrong in the middle of that (`members`). Some words are said by nobody (`forgeries`), and nodes
 //! do not know all of their peers at times (`strangers`).
 //!
+//! A cluster may be elastic: nodes join and leave, and the router's driver and placement move
+//! replicas (`elastic`).
+//!
 //! Nodes begin on empty directories, one of them late perhaps. Nobody promises anything before all
 //! who are waited for have recorded it (`introduction`). A directory that is emptied or set back is
 //! never let in by peers that can tell, and a node that runs on what it wrote last always is
@@ -59,6 +62,7 @@ mod checks;
 mod clients;
 mod disk;
 mod disk_machine;
+mod elastic;
 mod faults;
 mod forgeries;
 mod host;
@@ -87,6 +91,7 @@ mod world;
 
 use crate::history::Operation;
 use crate::lin::{self, Verdict};
+pub use elastic::PLACED_S;
 pub use options::{Fault, FaultCounts, Options};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use world::RECOVERY_ELECTIONS;

@@ -22,6 +22,13 @@ pub struct Request {
 }
 
 impl Request {
+    /// What is asked.
+    #[cfg(feature = "internals")]
+    #[must_use]
+    pub const fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// A request of a caller in this process, and the receiver of its answer.
     #[must_use]
     pub fn local(body: Bytes, permit: Permit) -> (Self, oneshot::Receiver<Answer>) {

@@ -56,7 +56,8 @@ pub fn encode_change_request(request: &ChangeRequest) -> Bytes {
 }
 
 /// Decodes what [`encode_change_request`] wrote. `None` for anything else.
-pub(crate) fn decode_change_request(mut bytes: &[u8]) -> Option<ChangeRequest> {
+#[must_use]
+pub fn decode_change_request(mut bytes: &[u8]) -> Option<ChangeRequest> {
     let from = match bytes.first() {
         Some(&CHECK_LEARNER) => {
             bytes.advance(1);

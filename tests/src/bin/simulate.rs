@@ -31,6 +31,9 @@ struct Arguments {
     /// Runs small clusters with the server's stores of keys, which expire.
     #[arg(long, conflicts_with_all = ["mixed", "nodes", "groups", "faults"])]
     keys: bool,
+    /// Has nodes join and leave, and the router's placement move replicas.
+    #[arg(long, conflicts_with_all = ["nodes", "groups", "faults", "mixed", "keys"])]
+    elastic: bool,
     /// Prints the trace.
     #[arg(long)]
     trace: bool,
@@ -126,6 +129,9 @@ fn options(arguments: &Arguments, seed: u64) -> Options {
     if arguments.mixed {
         return Options { steps, trace, ..Options::mixed(seed) };
     }
+    if arguments.elastic {
+        return Options { steps, trace, ..Options::elastic(seed) };
+    }
     Options {
         seed,
         nodes: arguments.nodes.map(|nodes| nodes as usize),
@@ -134,6 +140,7 @@ fn options(arguments: &Arguments, seed: u64) -> Options {
         faults: arguments.faults.0.clone(),
         trace,
         keys: false,
+        elastic: false,
     }
 }
 
@@ -142,6 +149,10 @@ const SIMULATE: &str = "replay: cargo run --release -p logboat-tests --bin simul
 
 /// The command that does the same again.
 fn replay(options: &Options) -> String {
+    if options.elastic {
+        let Options { seed, steps, .. } = options;
+        return format!("{SIMULATE} --elastic --seeds {seed} --steps {steps} --trace");
+    }
     let number = |name, number: Option<usize>| {
         number.map_or_else(String::new, |number| format!(" --{name} {number}"))
     };
@@ -152,7 +163,7 @@ fn replay(options: &Options) -> String {
     let names: Vec<_> = options.faults.iter().map(|fault| fault.name()).collect();
     let faults = match names.len() {
         0 => "none".to_owned(),
-        count if count == Fault::ALL.len() => "all".to_owned(),
+        count if count == Fault::anywhere().len() => "all".to_owned(),
         _ => names.join(","),
     };
     format!(
@@ -180,7 +191,7 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
 
 fn parse_faults(text: &str) -> Result<Faults, String> {
     match text {
-        "all" => Ok(Faults(Fault::ALL.to_vec())),
+        "all" => Ok(Faults(Fault::anywhere())),
         "none" => Ok(Faults(Vec::new())),
         names => names.split(',').map(str::parse).collect::<Result<_, _>>().map(Faults),
     }

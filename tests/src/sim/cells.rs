@@ -6,7 +6,7 @@ use super::machine::Journal;
 use super::process::group_place;
 use super::reads::{ReadBook, Reader};
 use logboat::GroupView;
-use logboat::internals::{Group, GroupEvent, WakeConditions};
+use logboat::internals::{ChangeRequest, Group, GroupEvent, WakeConditions, decode_change_request};
 use logboat_raft::{
     Configuration, Epoch, Fortification, GroupId, Index, LogId, NodeId, Payload, Raft, RoleKind,
     Status, Support, Term, WriteSeq,
@@ -85,6 +85,15 @@ impl Standing {
         let Status { role, term, fortified, last, peers, .. } = raft.status();
         let counts = peers.iter().map(|peer| (peer.matched, peer.fortified)).collect();
         Self { role, term, fortified, last, counts }
+    }
+}
+
+/// The entry of the members that an event wants to change, and no others.
+pub(super) fn based_on(event: &GroupEvent) -> Option<LogId> {
+    let GroupEvent::Change(request) = event else { return None };
+    match decode_change_request(request.body())? {
+        ChangeRequest::Make { from, .. } => from,
+        ChangeRequest::CheckLearner(_) => None,
     }
 }
 

@@ -20,11 +20,12 @@ use acquaintances::Acquaintances;
 use bonds::{Bonds, Counted};
 use elections::Elections;
 use keys::KeyBook;
-use logboat_raft::{BootCount, Grant, Index, LogId, NodeId, Raft, RoleKind, Term};
+use logboat_raft::{BootCount, Configuration, Grant, Index, LogId, NodeId, Raft, RoleKind, Term};
 use members::Members;
 use search::Search;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Everything that is known of the groups. Each method panics with a sentence when a property is
 /// violated.
@@ -37,6 +38,8 @@ pub(super) struct Checks {
     acquaintances: Acquaintances,
     /// The boots that nodes are in.
     boots: HashMap<NodeId, BootCount>,
+    /// The nodes that have left an elastic cluster, or were lost and are replaced.
+    pub(super) left: BTreeSet<NodeId>,
     /// How many conditions were looked at.
     pub(super) steps: u64,
     /// The moment, in microseconds.
@@ -117,6 +120,16 @@ impl Checks {
         members.map(|member| place_of(member.node)).collect()
     }
 
+    /// The newest configuration of a group that is committed.
+    pub(super) fn configuration(&self, group: usize) -> Arc<Configuration> {
+        Arc::clone(self.groups[group].members.committed())
+    }
+
+    /// The configuration of a group that an entry holds, if any replica has had it.
+    pub(super) fn configuration_of(&self, group: usize, id: LogId) -> Option<Arc<Configuration>> {
+        self.groups[group].members.known(id).cloned()
+    }
+
     /// Whether these nodes (by place) are majorities of what is committed and of whatever is in
     /// force at a replica of them. Then they can elect a leader.
     pub(super) fn has_majority(&self, group: usize, lives: impl Fn(usize) -> bool) -> bool {
@@ -165,6 +178,11 @@ impl Checks {
             let leader = *group.leaders.entry(term).or_insert(node);
             assert_eq!(leader, node, "election safety: two leaders of group {number} in {term}");
             if group.replicas[node].leads != Some(term) {
+                assert!(
+                    !self.left.contains(&node_id(node)),
+                    "node {} leads, and has left",
+                    node + 1
+                );
                 group.leader_completeness(node, term);
                 group.is_elected(node, raft);
             }

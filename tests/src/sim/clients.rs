@@ -125,9 +125,9 @@ impl Clients {
             group: group_id(group),
             replicas: plan.hosts(group).into_iter().map(|node| NodeId(node as u64 + 1)).collect(),
         };
-        let ranges = (0..plan.groups).map(range).collect();
+        let ranges = (0..plan.data_groups()).map(range).collect();
         let map = RangeMap::new(1, "range".to_owned(), ranges).expect("the ranges are in order");
-        let (clients, nodes, keys) = (plan.clients, plan.nodes, plan.groups * KEYS);
+        let (clients, nodes, keys) = (plan.clients, plan.nodes, plan.data_groups() * KEYS);
         let client =
             |number| Client { home: number % nodes, attempt: 0, asked: false, pending: None };
         for number in 0..clients {
@@ -274,7 +274,7 @@ impl Clients {
     pub(super) fn begin_finale(&mut self, scene: &mut Scene) {
         let keys = scene.plan.keys;
         let mut left = VecDeque::new();
-        for group in 0..scene.plan.groups {
+        for group in 0..scene.plan.data_groups() {
             let key = format!("{group:03}-last");
             left.push_back((key.clone(), put("0;", keys)));
             left.push_back((key, get(keys)));

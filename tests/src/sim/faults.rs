@@ -1,6 +1,7 @@
 //! What goes wrong, and how it ends.
 
 use super::cells::ReplicaCell;
+use super::elastic;
 use super::forgeries;
 use super::host::{CrashPoint, Hardware, Host};
 use super::introduction::pose_as;
@@ -25,7 +26,7 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
         return;
     }
     let fault = scene.options.faults[scene.random.place(scene.options.faults.len())];
-    let place = scene.random.place(hosts.len());
+    let place = pick_place(hosts, scene);
     let numbers = [fault as u64, place as u64];
     scene.trace.note(scene.now, &numbers, format_args!("fault: {fault} at {}", place + 1));
     let lasts = scene.random.between(1_000, 10 * scene.plan.election_us());
@@ -85,10 +86,18 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
             let leads = |cell: &ReplicaCell| cell.group.raft().role() == RoleKind::Leader;
             tell(host, GroupEvent::Transfer(to), leads, scene)
         }
+        _ => elastic::strike(fault, (place, lasts), hosts, scene),
     };
     if begun {
         scene.count(fault);
     }
+}
+
+/// A random node. An elastic cluster has places for more than there are.
+fn pick_place(hosts: &[Host], scene: &mut Scene) -> usize {
+    let is_there = |place: &usize| !scene.plan.elastic || hosts[*place].dead.is_none();
+    let places: Vec<usize> = (0..hosts.len()).filter(is_there).collect();
+    if places.is_empty() { 0 } else { places[scene.random.place(places.len())] }
 }
 
 /// Ends a fault.

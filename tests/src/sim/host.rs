@@ -176,7 +176,7 @@ pub(super) struct Host {
     pub(super) hardware: Hardware,
     pub(super) process: Option<Box<Process>>,
     pub(super) paused_until: u64,
-    /// Why it never starts again.
+    /// Why it does not start, now or ever.
     pub(super) dead: Option<String>,
 }
 
@@ -201,6 +201,26 @@ impl Host {
             unix_clock: Arc::new(NodeClock::manual(0)),
         };
         Self { hardware, process: None, paused_until: 0, dead: None }
+    }
+
+    /// A place for a node that joins later.
+    pub(super) fn vacant(place: usize) -> Self {
+        Self { dead: Some("it has not joined".to_owned()), ..Self::new(place) }
+    }
+
+    /// Has the node lose power, and not start again for now.
+    pub(super) fn end(&mut self, reason: String) {
+        self.hardware.doomed = true;
+        self.dead = Some(reason);
+    }
+
+    /// Ends a node that is not part of its cluster any more.
+    pub(super) fn expel(&mut self, scene: &mut Scene) {
+        let office = self.process.as_mut().and_then(|process| process.office.as_mut());
+        let Some(reason) = office.and_then(|office| office.expelled.take()) else { return };
+        let (place, node) = (self.hardware.place, self.hardware.id());
+        scene.trace.note(scene.now, &[place as u64], format_args!("{node} ends: {reason}"));
+        self.end(reason);
     }
 
     /// Starts the node from what is on its disk. It may have to wait, or refuse for good.
@@ -235,6 +255,9 @@ impl Host {
                 hardware.unix_clock = Arc::new(NodeClock::manual(0));
                 let mut process = Process::start(hardware, wal, recovered, scene);
                 process.miss_a_peer(hardware, scene);
+                if scene.plan.elastic {
+                    scene.after(1, hardware.target(), Event::Look);
+                }
                 self.process = Some(Box::new(process));
             }
             Err(WalError::DiskFull { .. }) => self.start_later(scene),

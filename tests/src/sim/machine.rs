@@ -138,7 +138,7 @@ impl State {
 }
 
 /// Marks what a leader lets in.
-struct Marking;
+pub(super) struct Marking;
 
 impl CommandAdmission for Marking {
     fn admit(&self, _: &Bytes) -> Result<u64, Bytes> {
@@ -199,7 +199,7 @@ impl StateMachine for Machine {
 }
 
 /// The first byte of a command as a client sends it, and as a leader proposes it.
-const AS_ASKED: u8 = 0;
+pub(super) const AS_ASKED: u8 = 0;
 const LET_IN: u8 = 1;
 
 /// Whether a leader has let a command in before it proposed it.

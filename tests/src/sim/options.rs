@@ -1,9 +1,11 @@
 //! What a simulation is asked for, and what it draws from its seed.
 
+use super::elastic::{FOUNDERS, MOST_NODES};
+use super::process::group_id;
 use super::random::Random;
 use logboat::internals::LivenessTiming;
 use logboat::{Tuning, WalOptions};
-use logboat_raft::{Configuration, NodeId};
+use logboat_raft::{Configuration, GroupId, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
@@ -97,6 +99,42 @@ faults! {
     Wipe = "wipe",
     /// A stranger dials a node, and claims to be another one.
     Impostor = "impostor",
+    /// A node joins an elastic cluster.
+    Join = "join",
+    /// A node of an elastic cluster is drained.
+    Drain = "drain",
+    /// A node that is being emptied is to keep its replicas.
+    Undrain = "undrain",
+    /// One or two nodes leave an elastic cluster.
+    Decommission = "decommission",
+    /// A node of an elastic cluster is lost for good.
+    Lose = "lose",
+    /// A node of an elastic cluster is away for so long that it is given up, or almost.
+    Absence = "absence",
+    /// The data of a replica of an elastic cluster are damaged.
+    Damage = "damage",
+    /// The driver of a node goes on by an old table when another node has one, and is late.
+    TwoDrivers = "two-drivers",
+}
+
+impl Fault {
+    /// Those of elastic clusters.
+    pub const ELASTIC: &[Self] = &[
+        Self::Join,
+        Self::Drain,
+        Self::Undrain,
+        Self::Decommission,
+        Self::Lose,
+        Self::Absence,
+        Self::Damage,
+        Self::TwoDrivers,
+    ];
+
+    /// Those that may happen in any cluster.
+    #[must_use]
+    pub fn anywhere() -> Vec<Self> {
+        Self::ALL.iter().copied().filter(|fault| !Self::ELASTIC.contains(fault)).collect()
+    }
 }
 
 impl fmt::Display for Fault {
@@ -131,6 +169,8 @@ pub struct Options {
     pub trace: bool,
     /// Whether the groups have the server's stores of keys, which expire.
     pub keys: bool,
+    /// Whether nodes join and leave, and the router's placement moves replicas.
+    pub elastic: bool,
 }
 
 impl Options {
@@ -142,9 +182,10 @@ impl Options {
             nodes: None,
             groups: None,
             steps: 20_000,
-            faults: Fault::ALL.to_vec(),
+            faults: Fault::anywhere(),
             trace: false,
             keys: false,
+            elastic: false,
         }
     }
 
@@ -210,6 +251,33 @@ impl Options {
         };
         Self { nodes: Some(nodes), groups: Some(1), faults, ..options }
     }
+
+    /// A cluster of three nodes that grows and shrinks, with a meta group beside the others, under
+    /// faults that come in the middle of that.
+    #[must_use]
+    pub fn elastic(seed: u64) -> Self {
+        let others = [
+            Fault::Join,
+            Fault::Join,
+            Fault::Join,
+            Fault::Join,
+            Fault::Decommission,
+            Fault::Crash,
+            Fault::Pause,
+            Fault::Partition,
+            Fault::Loss,
+            Fault::Disconnect,
+            Fault::Transfer,
+            Fault::SlowDisk,
+        ];
+        Self {
+            nodes: Some(MOST_NODES),
+            groups: Some(4 + seed as usize % 4),
+            faults: Fault::ELASTIC.iter().copied().chain(others).collect(),
+            elastic: true,
+            ..Self::new(seed)
+        }
+    }
 }
 
 /// How often each fault happened.
@@ -219,6 +287,8 @@ pub type FaultCounts = BTreeMap<Fault, u64>;
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) nodes: usize,
+    /// How many of them found the groups.
+    founders: usize,
     pub(super) groups: usize,
     /// Replicas of each group.
     pub(super) replicas: usize,
@@ -260,6 +330,10 @@ pub(super) struct Plan {
     pub(super) keys: bool,
     /// The node (by place) whose wall clock is wrong at most of its starts.
     pub(super) wrong_clock: usize,
+    /// Whether the last group is a meta group, and places the replicas of all.
+    pub(super) elastic: bool,
+    /// After how long a node of an elastic cluster that is silent is lost.
+    pub(super) lost_after: Duration,
 }
 
 impl Plan {
@@ -283,6 +357,9 @@ impl Plan {
             late: None,
             waits_for_late: false,
             nodes,
+            founders: nodes,
+            elastic: false,
+            lost_after: Duration::MAX,
             groups,
             replicas,
             workers: random.between(1, 4) as usize,
@@ -326,19 +403,76 @@ impl Plan {
         if options.faults.contains(&Fault::Settings) && !plan.leases {
             plan.quarters.fill_with(|| [2, 3, 4, 8][random.place(4)]);
         }
-        if random.per_mille(300) {
-            let micros = random.below(20 * election_timeout.as_micros() as u64);
-            plan.late = Some((random.place(nodes), micros));
-            plan.waits_for_late = random.per_mille(300);
-        }
+        plan.draw_late(random);
+        plan.become_elastic(options, random);
         plan
+    }
+
+    /// Whether a node starts late, and whether the others wait for it.
+    fn draw_late(&mut self, random: &mut Random) {
+        if random.per_mille(300) {
+            let micros = random.below(20 * self.election_us());
+            self.late = Some((random.place(self.nodes), micros));
+            self.waits_for_late = random.per_mille(300);
+        }
+    }
+
+    /// Elastic clusters are slow enough that what the driver waits for by its own clock is no age,
+    /// and write more at a time.
+    fn become_elastic(&mut self, options: &Options, random: &mut Random) {
+        if !options.elastic {
+            return;
+        }
+        self.elastic = true;
+        self.members_change = true;
+        self.founders = FOUNDERS;
+        self.replicas = FOUNDERS;
+        self.late = None;
+        self.tick = Duration::from_millis([200, 400][random.place(2)]);
+        let election_timeout = self.tick * 10;
+        self.tuning = Tuning {
+            election_timeout,
+            campaign_stagger: self.tick * 2,
+            commit_delay: self.tick * 2,
+            retransmit_timeout: election_timeout / random.between(1, 4) as u32,
+            max_append_bytes: [1 << 10, 512 << 10][random.place(2)],
+            max_inflight_bytes: 4 << 20,
+            max_uncommitted_bytes: 16 << 20,
+            ..self.tuning.clone()
+        };
+        self.quarters.fill(4);
+        self.request_timeout = election_timeout * random.between(1, 3) as u32;
+        self.lost_after = election_timeout * random.between(4, 10) as u32;
+        self.fault_us = election_timeout.as_micros() as u64 * random.between(1, 4);
+        self.think_us = random.between(200, 2_000) * 1_000;
+        self.snapshot_log_bytes = [4_000, 20_000][random.place(2)];
+        self.chunk_bytes = 64 << 10;
+        self.wal.segment_bytes = 128 << 10;
+        self.wal.max_bytes = 1 << 20;
+    }
+
+    /// The groups that clients use.
+    pub(super) const fn data_groups(&self) -> usize {
+        if self.elastic { self.groups - 1 } else { self.groups }
+    }
+
+    /// Whether a group (by place) is the meta group.
+    pub(super) const fn is_meta(&self, group: usize) -> bool {
+        self.elastic && group + 1 == self.groups
+    }
+
+    /// The meta group.
+    pub(super) const fn meta_group(&self) -> GroupId {
+        group_id(self.groups - 1)
     }
 
     /// The nodes that must have recorded a node (by place) before it promises anything.
     pub(super) fn awaited(&self, node: usize) -> BTreeSet<NodeId> {
         let left_out = self.late.filter(|_| !self.waits_for_late).map(|(late, _)| late);
         let left_out = left_out.filter(|late| *late != node);
-        let others = (0..self.nodes).filter(|other| *other != node && Some(*other) != left_out);
+        // A node that joins waits for nobody.
+        let founders = if node < self.founders { self.founders } else { 0 };
+        let others = (0..founders).filter(|other| *other != node && Some(*other) != left_out);
         others.map(|other| NodeId(other as u64 + 1)).collect()
     }
 
@@ -391,7 +525,7 @@ impl Plan {
 
     /// Whether the state machines of a group (by place) keep their state on disk.
     pub(super) const fn is_on_disk(&self, group: usize) -> bool {
-        group % 2 == self.first_on_disk
+        group % 2 == self.first_on_disk && !self.is_meta(group)
     }
 
     /// The nodes (by place) that hold replicas of a group (by place).
@@ -401,6 +535,7 @@ impl Plan {
 
     /// The nodes (by place) that found a group (by place), the preferred one first.
     pub(super) fn voters(&self, group: usize) -> Vec<usize> {
-        (0..self.replicas).map(|next| (group + next) % self.nodes).collect()
+        let first = if self.is_meta(group) { 0 } else { group };
+        (0..self.replicas).map(|next| (first + next) % self.founders).collect()
     }
 }

@@ -5,7 +5,8 @@
 //! that the log does not know of, and when the log was replaced by one.
 
 use super::disk::read_snapshot;
-use super::disk_machine::{Surroundings, new_machine};
+use super::disk_machine::Surroundings;
+use super::elastic::machine_of;
 use super::host::Hardware;
 use super::machine::Journal;
 use super::process::group_id;
@@ -14,6 +15,7 @@ use logboat::internals::{is_unborn, recover};
 use logboat_raft::{
     Config, HardState, Input, LogId, NodeId, Output, Raft, ReplicaAddress, Restored, Support, Time,
 };
+use logboat_router::internals::Feed;
 use logboat_storage::SnapshotStore;
 use logboat_storage::simulation::{InlineWal, SimSnapshotDisk};
 use std::io::Cursor;
@@ -52,7 +54,7 @@ pub(super) fn cut_power(hardware: &Hardware, scene: &Scene) {
             power: SimSnapshotDisk::default(),
             clock: &hardware.unix_clock,
         };
-        let mut machine = new_machine(group, surroundings);
+        let mut machine = machine_of(group, &Feed::new(), surroundings);
         let holds = disk.holds();
         let agreed = recover(log, snapshot, &mut *machine);
         let recovery = agreed.expect("log, snapshot and state agree after a power cut");

@@ -5,7 +5,8 @@
 
 use super::cells::ReplicaCell;
 use super::disk::{HostStorage, read_snapshot};
-use super::disk_machine::{Surroundings, new_machine};
+use super::disk_machine::Surroundings;
+use super::elastic::{Office, machine_of};
 use super::host::Hardware;
 use super::machine::{Breakage, Journal};
 use super::probe::forgets_earlier_votes;
@@ -27,6 +28,7 @@ use logboat_raft::{
     Config, Configuration, Epoch, GroupId, Introduction, Lease, NodeId, Raft, ReadToken, ReplicaId,
     Restored, Time, WriteSeq,
 };
+use logboat_router::internals::Feed;
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{ReadError, Recovered, SnapshotStore};
 use std::collections::BTreeMap;
@@ -60,6 +62,8 @@ pub(super) struct Process {
     pub(super) waiting: Vec<(Caller, oneshot::Receiver<Result<Bytes, RequestError>>)>,
     pub(super) calls: BTreeMap<u64, (Caller, usize)>,
     pub(super) next_call: u64,
+    /// The node's part of an elastic cluster.
+    pub(super) office: Option<Box<Office>>,
 }
 
 impl Process {
@@ -116,6 +120,7 @@ impl Process {
             waiting: Vec::new(),
             calls: BTreeMap::new(),
             next_call: hardware.incarnation << 32,
+            office: scene.plan.elastic.then(|| Office::new(hardware.incarnation)),
         };
         for worker in &mut process.workers {
             worker.turn.support.founded = process.liveness.is_founded();
@@ -181,6 +186,9 @@ impl Process {
         let id = group_id(group);
         let tombstone = self.storage.wal.lock().log().tombstone(id);
         scene.checks.recovered(hardware.place, group, &log, tombstone);
+        if tombstone.is_some() && log == Restored::default() {
+            scene.elastic.damaged.remove(&(hardware.place, id));
+        }
         let is_original = log.hard_state.replica == ReplicaId::FOUNDER && tombstone.is_none();
         let is_founder = is_original && scene.plan.voters(group).contains(&hardware.place);
         let lowest = if is_founder { ReplicaId::FOUNDER } else { ReplicaId::FOUNDER.next() };
@@ -240,6 +248,9 @@ impl Process {
             troubled: None,
             failed: false,
         });
+        if scene.elastic.damaged.contains_key(&(hardware.place, id)) {
+            self.post(place, GroupEvent::Fail("simulated damage".to_owned()));
+        }
         self.post(place, GroupEvent::Tick);
     }
 
@@ -259,7 +270,8 @@ impl Process {
             power: hardware.snapshots.clone(),
             clock: &hardware.unix_clock,
         };
-        let mut machine = new_machine(group, surroundings);
+        let feed = self.office.as_ref().map_or_else(Feed::new, |office| Arc::clone(&office.feed));
+        let mut machine = machine_of(group, &feed, surroundings);
         if is_unborn(&log, founds) {
             let cleared = machine.on_disk().map_or(Ok(()), DiskStateMachine::clear);
             cleared.expect("a state can be cleared");
@@ -300,6 +312,11 @@ impl Process {
                 self.schedule_turns(hardware, scene);
             }
             Event::Disconnected { to } => self.disconnected(hardware, to, scene),
+            Event::Look => self.look(hardware, scene),
+            Event::Question { from, question } => {
+                self.questioned(hardware, from, &question, scene);
+            }
+            Event::Told { from, told } => self.told(hardware, from, told, scene),
             event => unreachable!("{event:?} concerns no process"),
         }
     }

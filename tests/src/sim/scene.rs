@@ -2,6 +2,7 @@
 //! kept on them.
 
 use super::checks::Checks;
+use super::elastic::{Elastic, Question, Told};
 use super::members::Aim;
 use super::options::{Fault, FaultCounts, Options, Plan};
 use super::random::Random;
@@ -32,27 +33,49 @@ pub(super) enum Event {
     /// Entries are read back from the log.
     ReadLog(LogReadJob),
     /// A reader is asked. If it is slow, the replica hears of that first.
-    Query { job: QueryJob, is_slow: bool },
+    Query {
+        job: QueryJob,
+        is_slow: bool,
+    },
     /// A snapshot is written, or failed.
-    SnapshotWritten { group: GroupId, meta: SnapshotMeta, file: Option<WrittenFile> },
+    SnapshotWritten {
+        group: GroupId,
+        meta: SnapshotMeta,
+        file: Option<WrittenFile>,
+    },
     /// The next piece of a snapshot leaves.
     Chunk(Departing),
     /// A frame arrives; without a connection it is one that the network kept for long.
-    Frame { from: usize, bytes: Bytes, connection: Option<u64> },
+    Frame {
+        from: usize,
+        bytes: Bytes,
+        connection: Option<u64>,
+    },
     /// A node starts again.
     Restart,
     /// A node loses power.
     Crash,
     /// A connection is tried again.
-    Reconnect { to: usize },
+    Reconnect {
+        to: usize,
+    },
     /// A connection is noticed to be lost.
-    Disconnected { to: usize },
+    Disconnected {
+        to: usize,
+    },
     /// A client goes on.
     Think(usize),
     /// An attempt of a client took too long.
-    Expire { client: usize, attempt: u64 },
+    Expire {
+        client: usize,
+        attempt: u64,
+    },
     /// An attempt of a client was answered.
-    Answer { client: usize, attempt: u64, result: Result<Bytes, RequestError> },
+    Answer {
+        client: usize,
+        attempt: u64,
+        result: Result<Bytes, RequestError>,
+    },
     /// The next fault begins.
     Fault,
     /// A fault ends.
@@ -60,22 +83,48 @@ pub(super) enum Event {
     /// A node learns of a peer that it did not know.
     AddPeer,
     /// A node is told to remove its replica in this place, which is gone.
-    Remove { place: usize },
+    Remove {
+        place: usize,
+    },
     /// A leader is asked for the next change of members.
     Change,
     /// The workers of a node stand still for so long.
-    Stall { host: usize, lasts: u64 },
+    Stall {
+        host: usize,
+        lasts: u64,
+    },
     /// A node names a later term, in which it led.
     Lie,
     /// Something goes wrong with a change, whose leader is in this place of a node.
-    Interfere { host: usize, place: usize },
+    Interfere {
+        host: usize,
+        place: usize,
+    },
     /// An old copy of a node's directory is put in its place, if that may be. So often it is looked
     /// at again if not.
-    PutBack { place: usize, left: u64 },
+    PutBack {
+        place: usize,
+        left: u64,
+    },
     /// A node loses power, if a directory stands in for the one that it wrote last.
     CutStandIn(usize),
     /// A node comes back on the directory that it wrote last.
     Original(usize),
+    /// A node of an elastic cluster looks what is to be done.
+    Look,
+    /// A node is asked something, or told what it has asked.
+    Question {
+        from: usize,
+        question: Question,
+    },
+    Told {
+        from: usize,
+        told: Told,
+    },
+    /// People ask again for what they want.
+    Wish(u64),
+    /// A node that was away is there again.
+    Return(usize),
 }
 
 /// What an event of a node is called in the trace.
@@ -127,7 +176,12 @@ impl Event {
             | Self::Interfere { .. }
             | Self::PutBack { .. }
             | Self::CutStandIn(_)
-            | Self::Original(_) => Kind::Other,
+            | Self::Original(_)
+            | Self::Look
+            | Self::Question { .. }
+            | Self::Told { .. }
+            | Self::Wish(_)
+            | Self::Return(_) => Kind::Other,
         }
     }
 }
@@ -239,6 +293,7 @@ pub(super) struct Scene {
     pub(super) lie: Option<Term>,
     /// What the members of each group are to become.
     pub(super) aims: Vec<Option<Aim>>,
+    pub(super) elastic: Elastic,
     links: Vec<Link>,
     queue: BinaryHeap<Scheduled>,
     scheduled: u64,
@@ -255,6 +310,7 @@ impl Scene {
             parted: BTreeSet::new(),
             lie: None,
             aims: vec![None; plan.groups],
+            elastic: Elastic::default(),
             links: vec![Link::default(); plan.nodes * plan.nodes],
             plan,
             options: options.clone(),
@@ -332,6 +388,18 @@ impl Scene {
         let event = Event::Frame { from, bytes, connection: Some(link.connection) };
         self.after(arrival - now, Target::Host(to), event);
         true
+    }
+
+    /// Sends something that is no frame, on a connection or as a visitor.
+    pub(super) fn send_word(&mut self, from: usize, to: NodeId, by_visit: bool, word: Event) {
+        let to = to.0 as usize - 1;
+        let link = *self.link(from, to);
+        let is_open = link.up || by_visit;
+        if is_open && !link.blocked && !(link.loss > 0 && self.random.per_mille(link.loss)) {
+            let delay_us = self.plan.delay_us;
+            let delay = self.random.between(delay_us / 4 + 1, delay_us + 1) + link.slow_us;
+            self.after(delay, Target::Host(to), word);
+        }
     }
 
     /// Keeps a resignation that was heard, if it may be heard again.

@@ -1,7 +1,7 @@
 //! The workers of a simulated node. Each has an inbox, which it empties when the seed says so. The
 //! node's liveness, the log and the connections go on meanwhile.
 
-use super::cells::{ReplicaCell, Standing, is_late};
+use super::cells::{ReplicaCell, Standing, based_on, is_late};
 use super::disk::HostStorage;
 use super::host::{CrashPoint, Hardware};
 use super::machine::take_query_id;
@@ -257,12 +257,17 @@ impl Process {
         let bond = self.standing_bond(place).filter(|bond| keeps_bond(&event, *bond));
         let raft = self.cells[place].group.raft();
         let before = is_late(&event, raft.term()).then(|| Standing::of(raft));
+        let (based_on, members) = (based_on(&event), raft.configuration().id());
         self.run(hardware, place, std::iter::once(event), scene);
         if self.cells[place].failed {
             return;
         }
         let lost = bond.is_some() && self.standing_bond(place) != bond;
         assert!(!lost, "{bond:?} ended without a reason");
+        if let Some(from) = based_on.filter(|from| *from != members) {
+            let after = self.cells[place].group.raft().configuration().id();
+            assert_eq!(after, members, "a change was made that was thought of for {from}");
+        }
         if let Some(before) = before {
             let after = Standing::of(self.cells[place].group.raft());
             assert_eq!(after, before, "a message of an earlier term changed something");
@@ -315,6 +320,9 @@ impl Process {
             // The log follows when the state machine has taken over a snapshot, now or later.
             let log_is_behind = self.writer.has_failed() || cell.group.is_restoring();
             scene.checks.after_run(hardware.place, number, cell.group.raft(), log_is_behind);
+            if scene.plan.elastic {
+                scene.members_may_have_changed(number);
+            }
         }
         for persist in writes.filter(is_late) {
             scene.checks.writing(hardware.place, number, persist);
@@ -461,7 +469,12 @@ fn failed(hardware: &Hardware, cell: &ReplicaCell, scene: &mut Scene) {
     }
     let broken = cell.journal.lock().breaks.is_some();
     let reason = cell.failure();
-    assert!(hardware.damaged || broken, "a replica of group {} stopped: {reason:?}", cell.id);
+    let is_damaged = scene.elastic.damaged.contains_key(&(hardware.place, cell.id));
+    assert!(
+        hardware.damaged || broken || is_damaged,
+        "a replica of group {} stopped: {reason:?}",
+        cell.id
+    );
     scene.checks.failed(hardware.place, group_place(cell.id), cell.group.raft());
     if broken {
         scene.count(Fault::ReplicaFailure);

@@ -2,6 +2,7 @@
 
 use super::bridge::Bridge;
 use super::clients::Clients;
+use super::elastic::{self, FOUNDERS, NODES, OPERATOR, PLACED_S};
 use super::faults;
 use super::forgeries;
 use super::host::Host;
@@ -35,11 +36,13 @@ impl World {
     pub(super) fn new(options: &Options) -> Self {
         let mut scene = Scene::new(options);
         let nodes = scene.plan.nodes;
-        for place in 0..nodes {
+        let begun = if scene.plan.elastic { FOUNDERS } else { nodes };
+        scene.elastic.used = begun;
+        for place in 0..begun {
             let late = scene.plan.late.filter(|(late, _)| *late == place);
             let begins = late.map_or(place as u64, |(_, micros)| micros);
             scene.after(begins, Target::Host(place), Event::Restart);
-            for to in (0..nodes).filter(|to| *to != place) {
+            for to in (0..begun).filter(|to| *to != place) {
                 let soon = scene.random.between(nodes as u64, 20_000);
                 scene.after(soon, Target::Host(place), Event::Reconnect { to });
             }
@@ -49,7 +52,8 @@ impl World {
             scene.count(Fault::Settings);
         }
         let clients = Clients::new(&mut scene);
-        Self { scene, hosts: (0..nodes).map(Host::new).collect(), clients, steps: 0 }
+        let host = |place| if place < begun { Host::new(place) } else { Host::vacant(place) };
+        Self { scene, hosts: (0..nodes).map(host).collect(), clients, steps: 0 }
     }
 
     /// Runs the whole simulation. A property that does not hold panics.
@@ -66,6 +70,9 @@ impl World {
             self.scene.bridged = false;
             self.scene.heal_network();
         }
+        if self.scene.plan.elastic {
+            self.place_all();
+        }
         self.clients.begin_finale(&mut self.scene);
         self.run_until("no recovery after the last fault", |world| {
             world.clients.is_finished() && world.laggards().is_empty()
@@ -75,9 +82,28 @@ impl World {
     /// All faults end, and all nodes are founded soon.
     fn end_faults(&mut self) {
         faults::heal_all(&mut self.hosts, &mut self.scene);
+        elastic::end_absences(&mut self.hosts, &mut self.scene);
         self.run_until("nodes wait for each other, and promise nothing", |world| {
-            world.hosts.iter().all(|host| host.hardware.boot.founded)
+            world.hosts.iter().all(|host| host.hardware.boot.founded || host.dead.is_some())
         });
+    }
+
+    /// The replicas of an elastic cluster come to where they should be.
+    fn place_all(&mut self) {
+        let deadline = self.scene.now + PLACED_S * 1_000_000;
+        let mut next_look = self.scene.now;
+        loop {
+            self.step();
+            if self.scene.now < next_look {
+                continue;
+            }
+            next_look = self.scene.now + 1_000_000;
+            let flaws = self.scene.elastic.flaws(&self.hosts, &self.scene);
+            if flaws.is_empty() {
+                return;
+            }
+            assert!(self.scene.now < deadline, "replicas are not in their places: {flaws:?}");
+        }
     }
 
     /// While some nodes are cut off, each group that has a majority among those that are `left`
@@ -187,6 +213,17 @@ impl World {
         let Self { scene, hosts, clients, .. } = self;
         match event {
             Event::Think(client) => clients.think(client, hosts, scene),
+            Event::Answer { client: OPERATOR, attempt, result } => {
+                elastic::answered(attempt, result, hosts, scene);
+            }
+            Event::Answer { client, attempt, result } if client >= NODES => {
+                let Host { process, hardware, .. } = &mut hosts[client - NODES];
+                if let Some(process) = process {
+                    process.office_hears(hardware, attempt, result, scene);
+                }
+            }
+            Event::Wish(number) => elastic::ask(number, hosts, scene),
+            Event::Return(place) => elastic::come_back(place, hosts, scene),
             Event::Expire { client, attempt } => clients.expired(client, attempt, scene),
             Event::Answer { client, attempt, result } => {
                 clients.answered(client, attempt, result, scene);
@@ -261,6 +298,7 @@ impl World {
         }
         self.check_clock(place);
         self.check_leases(place);
+        self.hosts[place].expel(&mut self.scene);
         self.fall(place);
     }
 
@@ -299,6 +337,10 @@ impl World {
     fn reconnect(&mut self, from: usize, to: usize) {
         let Self { scene, hosts, .. } = self;
         if scene.link(from, to).up {
+            return;
+        }
+        // Whoever comes to an elastic cluster, or comes back, dials anew.
+        if scene.plan.elastic && (hosts[from].dead.is_some() || hosts[to].dead.is_some()) {
             return;
         }
         let is_strange = is_stranger(&hosts[from], to) || is_stranger(&hosts[to], from);

@@ -79,6 +79,12 @@ impl Members {
         &self.committed
     }
 
+    /// The configuration that an entry holds, if any replica has had it.
+    pub(super) fn known(&self, id: LogId) -> Option<&Arc<Configuration>> {
+        let known = self.known.iter().find(|known| known.configuration.id() == id);
+        known.map(|known| &known.configuration)
+    }
+
     /// A replica appends a configuration.
     pub(super) fn appended(&mut self, configuration: Configuration) {
         if self.known.iter().all(|known| known.configuration.id() != configuration.id()) {
