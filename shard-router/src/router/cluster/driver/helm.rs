@@ -24,6 +24,10 @@ const SHORT_PAUSE: Duration = Duration::from_millis(200);
 /// When a group whose step failed is helped again.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long a driver that has begun waits for what the nodes of a group say, before it changes the
+/// group without.
+const REPORT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long a node is not asked again to lead a group, or to take a copy of it, after it did not.
 const DECLINED: Duration = Duration::from_secs(30);
 
@@ -75,6 +79,10 @@ struct Learner {
 pub struct Helm {
     cluster: Cluster,
     now: Duration,
+    /// When it was told of a table first.
+    begun: Option<Duration>,
+    /// The nodes that have said what their replicas do.
+    reporters: BTreeSet<NodeId>,
     table: Arc<Table>,
     silent_since: BTreeMap<NodeId, Duration>,
     /// Who leads what, how large it is, and whose replicas have failed, as the nodes say.
@@ -112,6 +120,8 @@ impl Helm {
         Self {
             cluster: Cluster::new(Settings::default()),
             now: Duration::ZERO,
+            begun: None,
+            reporters: BTreeSet::new(),
             table: Arc::default(),
             silent_since: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -173,6 +183,7 @@ impl Helm {
         }
         self.failed.retain(|(of, _)| *of != node);
         self.failed.extend(failed);
+        self.reporters.insert(node);
         self.reaches.insert(node, report.reaches);
         match report.is_full {
             true => _ = self.full.insert(node),
@@ -220,6 +231,7 @@ impl Helm {
         is_reached: impl Fn(NodeId) -> bool,
     ) {
         self.now = now;
+        self.begun.get_or_insert(now);
         let before = std::mem::replace(&mut self.table, Arc::clone(table));
         if before.version() == 0 || before.settings() != table.settings() {
             self.cluster.set_settings(settings_of(table));
@@ -450,12 +462,26 @@ impl Helm {
     /// Has an order carried out, if somebody leads the group.
     fn begin(&mut self, order: Order) -> Option<Order> {
         let group = order.group;
+        if self.awaits_reports(group) {
+            self.pause(group, SHORT_PAUSE);
+            return None;
+        }
         if self.leaders.contains_key(&group) {
             self.busy.insert(group);
             return Some(order);
         }
         self.pause(group, FAILURE_PAUSE);
         None
+    }
+
+    /// Whether a node that is heard has not said yet whether its voter of the group has failed. A
+    /// live voter might be demoted in the place of that one.
+    fn awaits_reports(&self, group: GroupId) -> bool {
+        let age = self.now.saturating_sub(self.begun.unwrap_or_default());
+        let is_awaited =
+            |node: &NodeId| !self.silent_since.contains_key(node) && !self.reporters.contains(node);
+        let members = self.table.members(group);
+        age < REPORT_PATIENCE && members.is_some_and(|it| it.voters.iter().any(is_awaited))
     }
 
     /// Who leads a group.

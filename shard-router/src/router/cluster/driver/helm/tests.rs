@@ -152,6 +152,39 @@ fn learners(orders: &[Order]) -> usize {
 }
 
 #[test]
+fn a_group_is_left_alone_until_its_nodes_have_said_what_has_failed() {
+    let mut bridge = Bridge::new(3, 1, 3);
+    bridge.join(4);
+    bridge.set_state(1, NodeState::Draining);
+    bridge.pass(0);
+    let led = vec![(ONE, 1), (META_GROUP, 1)];
+    bridge.helm.reported(NodeId(2), Reported { led, ..Reported::default() });
+    for node in [1, 4] {
+        bridge.helm.reported(NodeId(node), Reported::default());
+    }
+    // The replica on node 3 may have failed.
+    assert_eq!(bridge.orders(300), []);
+    assert_eq!(bridge.orders(5_000), []);
+    let failed = vec![ONE];
+    bridge.helm.reported(NodeId(3), Reported { failed, ..Reported::default() });
+    let orders = bridge.orders(300);
+    let first = orders.iter().find(|order| order.group == ONE).expect("there is something to do");
+    assert_eq!(first.changes, [Change::Demote(NodeId(3))]);
+}
+
+#[test]
+fn a_node_that_says_nothing_of_its_replicas_holds_up_a_driver_for_a_while() {
+    let mut bridge = Bridge::new(3, 1, 3);
+    bridge.join(4);
+    bridge.set_state(1, NodeState::Draining);
+    bridge.pass(0);
+    let led = vec![(ONE, 1), (META_GROUP, 1)];
+    bridge.helm.reported(NodeId(2), Reported { led, ..Reported::default() });
+    assert_eq!(bridge.orders(9_000), []);
+    assert!(!bridge.orders(1_300).is_empty());
+}
+
+#[test]
 fn copies_begin_as_the_bandwidth_allows_by_the_size_of_groups() {
     let mut bridge = Bridge::new(3, 100, 3);
     // 128 MiB a second, for each node: 16 of these groups. At the begin a tenth of a second more.
@@ -249,9 +282,11 @@ fn the_meta_group_has_three_to_five_voters_whatever_the_others_have() {
         bridge.settle();
         assert_eq!(bridge.voters(META_GROUP).len(), 3);
         bridge.join(4);
+        bridge.report(1);
         bridge.settle();
         assert_eq!(bridge.voters(META_GROUP).len(), 3);
         bridge.join(5);
+        bridge.report(1);
         bridge.settle();
         assert_eq!(bridge.voters(META_GROUP), (1..=5).collect(), "{replicas} replicas");
         bridge.set_state(1, NodeState::Draining);
