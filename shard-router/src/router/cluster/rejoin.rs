@@ -99,6 +99,26 @@ impl Joining {
     /// without a risk, or does not answer, and the log says so. Returns where the data of the
     /// former node are.
     ///
+    /// ```no_run
+    /// use logboat::Node;
+    /// use logboat_router::Joining;
+    ///
+    /// # async fn start(
+    /// #     joining: Joining,
+    /// #     data_dir: &std::path::Path,
+    /// # ) -> Result<Node, Box<dyn std::error::Error>> {
+    /// loop {
+    ///     let joined = joining.join(data_dir).await?;
+    ///     match Node::start(joined.config(data_dir)?) {
+    ///         Err(error) if error.is_damage() => {
+    ///             joining.rejoin(data_dir, &error.to_string(), &[]).await?;
+    ///         }
+    ///         started => return Ok(started?),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// See [`JoinError`]. Nothing has changed in the directory then, but for
     /// [`JoinError::Directory`]: then the next [`Self::join`] goes on.
