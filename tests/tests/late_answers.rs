@@ -11,8 +11,8 @@ use logboat_raft::{
     Config, Configuration, Confirmation, Epoch, GroupId, LogId, Message, NodeId, Raft, ReadToken,
     ReplicaId, RoleKind, Round, SnapshotMeta, Time, WriteSeq,
 };
-use logboat_storage::WalOptions;
 use logboat_storage::simulation::{InlineWal, SimDisk};
+use logboat_storage::{SnapshotInfo, WalOptions};
 use logboat_transport::{Parcel, decode};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Cursor};
@@ -60,12 +60,8 @@ impl Storage for NoSnapshots {
 
     fn discard_snapshot(&self, _: GroupId, _: LogId) {}
 
-    fn current_snapshot(&self, _: GroupId) -> Option<LogId> {
+    fn current_snapshot(&self, _: GroupId) -> Option<SnapshotInfo> {
         None
-    }
-
-    fn current_snapshot_bytes(&self, _: GroupId) -> u64 {
-        0
     }
 }
 

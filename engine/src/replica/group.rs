@@ -98,6 +98,9 @@ pub struct Group {
     configuration: Arc<Configuration>,
     /// Bytes of commands handed to it since the last snapshot.
     applied_bytes: u64,
+    /// How many of them make the next snapshot due, for all that is known: as many as the last one
+    /// takes, once that was looked up.
+    due_bytes: u64,
     snapshot_running: bool,
     /// What a leader has offered is being checked. The replica does not say that it lacks it: the
     /// leader would send it again.
@@ -145,6 +148,7 @@ impl Group {
             raft,
             founders_check: None,
             command_admission: machine.command_admission(),
+            due_bytes: shared.snapshot_log_bytes,
             absence: None,
             restoring: None,
             shared,

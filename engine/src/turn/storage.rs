@@ -4,8 +4,12 @@
 use crate::background::shortage::read_patiently;
 use logboat_raft::{GroupId, LogId, SnapshotMeta};
 use logboat_storage::simulation::SnapshotDisk;
-use logboat_storage::{SnapshotError, SnapshotStore};
+use logboat_storage::{SnapshotError, SnapshotInfo, SnapshotStore};
 use std::io;
+#[cfg(test)]
+use std::sync::Arc;
+#[cfg(test)]
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Adopts a snapshot that a leader sent.
 pub trait Storage: Send + Sync {
@@ -26,11 +30,8 @@ pub trait Storage: Send + Sync {
     /// Drops the received snapshot up to `last`, which the group has no use for.
     fn discard_snapshot(&self, group: GroupId, last: LogId);
 
-    /// The last entry that the group's current snapshot covers, if there is one.
-    fn current_snapshot(&self, group: GroupId) -> Option<LogId>;
-
-    /// The size of the file of the group's current snapshot; zero if there is none.
-    fn current_snapshot_bytes(&self, group: GroupId) -> u64;
+    /// The group's current snapshot, if there is one. All groups share a lock for that.
+    fn current_snapshot(&self, group: GroupId) -> Option<SnapshotInfo>;
 }
 
 impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
@@ -51,12 +52,8 @@ impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
         }
     }
 
-    fn current_snapshot(&self, group: GroupId) -> Option<LogId> {
-        self.latest(group).map(|snapshot| snapshot.last)
-    }
-
-    fn current_snapshot_bytes(&self, group: GroupId) -> u64 {
-        self.latest(group).map_or(0, |snapshot| snapshot.bytes)
+    fn current_snapshot(&self, group: GroupId) -> Option<SnapshotInfo> {
+        self.latest(group)
     }
 }
 
@@ -65,6 +62,8 @@ impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
 #[derive(Default)]
 pub(crate) struct NoStorage {
     pub(crate) snapshot_bytes: u64,
+    /// How often it was asked about one.
+    pub(crate) questions: Arc<AtomicUsize>,
 }
 
 #[cfg(test)]
@@ -79,11 +78,8 @@ impl Storage for NoStorage {
 
     fn discard_snapshot(&self, _: GroupId, _: LogId) {}
 
-    fn current_snapshot(&self, _: GroupId) -> Option<LogId> {
-        None
-    }
-
-    fn current_snapshot_bytes(&self, _: GroupId) -> u64 {
-        self.snapshot_bytes
+    fn current_snapshot(&self, _: GroupId) -> Option<SnapshotInfo> {
+        self.questions.fetch_add(1, Ordering::Relaxed);
+        Some(SnapshotInfo { last: LogId::default(), bytes: self.snapshot_bytes })
     }
 }

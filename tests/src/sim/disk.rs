@@ -3,7 +3,7 @@
 use logboat::internals::Storage;
 use logboat_raft::{GroupId, LogId, SnapshotMeta};
 use logboat_storage::simulation::{InlineWal, SimDisk, SimSnapshotDisk};
-use logboat_storage::{SnapshotError, SnapshotStore};
+use logboat_storage::{SnapshotError, SnapshotInfo, SnapshotStore};
 use parking_lot::Mutex;
 use std::io::{self, Read};
 
@@ -60,12 +60,9 @@ impl Storage for HostStorage {
         self.snapshots.discard_snapshot(group, last);
     }
 
-    fn current_snapshot(&self, group: GroupId) -> Option<LogId> {
-        self.snapshots.current_snapshot(group)
-    }
-
-    /// None keeps a replica from making the next one: there are to be many.
-    fn current_snapshot_bytes(&self, _: GroupId) -> u64 {
-        0
+    /// None is so large that it keeps a replica from making the next one: there are to be many.
+    fn current_snapshot(&self, group: GroupId) -> Option<SnapshotInfo> {
+        let current = self.snapshots.current_snapshot(group)?;
+        Some(SnapshotInfo { bytes: 0, ..current })
     }
 }

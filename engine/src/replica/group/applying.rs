@@ -21,7 +21,7 @@ impl Group {
             None => run.scratch.tasks.apply(entries),
             Some(state) => state.hand(&mut run.scratch.tasks, entries),
         }
-        if self.applied_bytes >= self.shared.snapshot_log_bytes && self.is_snapshot_due(run) {
+        if self.applied_bytes >= self.due_bytes && self.is_snapshot_due(run) {
             self.snapshot(run);
         }
     }
@@ -30,14 +30,16 @@ impl Group {
     /// be written over and over. A peer that is being sent one needs what follows in the log, too.
     /// It gets it, unless the log has grown a lot meanwhile. Whatever this says, the log may press
     /// for a snapshot.
-    fn is_snapshot_due(&self, run: &RunContext<'_>) -> bool {
-        let held_for_peers = if self.raft.sends_snapshot() {
-            self.shared.snapshot_log_bytes.saturating_mul(MOST_FOR_PEERS)
-        } else {
-            0
-        };
-        let last = run.turn.storage.current_snapshot_bytes(self.id);
-        self.applied_bytes >= last.max(held_for_peers)
+    fn is_snapshot_due(&mut self, run: &RunContext<'_>) -> bool {
+        let held_for_peers = self.shared.snapshot_log_bytes.saturating_mul(MOST_FOR_PEERS);
+        let is_held = self.raft.sends_snapshot() && self.applied_bytes < held_for_peers;
+        if self.snapshot_running || is_held {
+            return false;
+        }
+        // Asked once a snapshot, since all groups would wait for each other at each run.
+        let last = run.turn.storage.current_snapshot(self.id);
+        self.due_bytes = self.due_bytes.max(last.map_or(0, |last| last.bytes));
+        self.applied_bytes >= self.due_bytes
     }
 
     /// The state machine has applied an entry.

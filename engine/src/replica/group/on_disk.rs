@@ -92,7 +92,7 @@ impl Group {
         let begin = self.raft.snapshot().index;
         if let Some(state) = &mut self.on_disk {
             let current = run.turn.storage.current_snapshot(self.id);
-            if current.is_none_or(|current| current.index < begin) {
+            if current.is_none_or(|current| current.last.index < begin) {
                 state.awaited.push(to);
                 return self.snapshot(run);
             }

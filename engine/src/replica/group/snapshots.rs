@@ -54,6 +54,7 @@ impl Group {
         meta: Option<SnapshotMeta>,
     ) {
         self.snapshot_running = false;
+        self.due_bytes = self.shared.snapshot_log_bytes;
         // A leader's snapshot may have overtaken ours.
         let begin = self.raft.snapshot().index;
         let is_written = meta.is_some();
@@ -117,6 +118,7 @@ impl Group {
         }
         self.configuration = configuration;
         self.applied_bytes = 0;
+        self.due_bytes = self.shared.snapshot_log_bytes;
         self.carry_out(run, then);
         let mut requests = Requests::default();
         for event in events {

@@ -16,6 +16,7 @@ use logboat_raft::{
 use logboat_transport::{Parcel, decode};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::oneshot::Receiver;
 
 const OWN: NodeId = NodeId(1);
@@ -340,7 +341,9 @@ fn a_replica_does_not_say_that_it_lacks_what_is_being_checked() {
 #[test]
 fn a_snapshot_is_due_when_as_much_was_written_as_the_last_one_takes() {
     for (snapshot_bytes, most) in [(0, 10), (500, 2)] {
-        let mut worker = Worker::on(NoStorage { snapshot_bytes });
+        let storage = NoStorage { snapshot_bytes, ..NoStorage::default() };
+        let questions = Arc::clone(&storage.questions);
+        let mut worker = Worker::on(storage);
         let slot = worker.start(GroupId(1), &[OWN]);
         let mut snapshots = 0;
         for _ in 0..1_000 {
@@ -353,5 +356,7 @@ fn a_snapshot_is_due_when_as_much_was_written_as_the_last_one_takes() {
             }
         }
         assert_eq!(snapshots, most);
+        // All workers ask under one lock.
+        assert!(questions.load(Ordering::Relaxed) <= 2 * (most + 1), "{questions:?}");
     }
 }
