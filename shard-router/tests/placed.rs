@@ -167,3 +167,22 @@ async fn a_replica_moves_where_somebody_wants_it_the_one_of_the_table_too() {
         stop(router).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_gone_while_the_table_names_it_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (routers, _) = founders(&dir, 2, LOST_AFTER).await;
+    let (one, group) = (NodeId(1), routers[0].map().ranges()[0].group);
+    eventually("the groups are settled", || is_settled(&routers[0])).await;
+    let former = routers[0].table().members(group).unwrap().replica(one);
+    routers[0].node().remove_group(group).await.unwrap();
+    eventually("another replica has taken its place", || {
+        let table = routers[0].table();
+        let members = table.members(group).unwrap();
+        is_settled(&routers[0]) && members.voters.contains(&one) && members.replica(one) > former
+    })
+    .await;
+    for router in routers {
+        stop(router).await;
+    }
+}

@@ -211,6 +211,13 @@ impl Node {
         self.0.parts.groups.stored()
     }
 
+    /// The smallest id that a replica of `group` may have on this node, if one was here and is
+    /// gone, and no later one has written anything. Of a smaller one nothing is left.
+    #[must_use]
+    pub fn tombstone(&self, group: GroupId) -> Option<ReplicaId> {
+        self.0.parts.wal.tombstone(group)
+    }
+
     /// The replica of `group` on this node, while it runs, or if it has failed.
     #[must_use]
     pub fn group(&self, group: GroupId) -> Option<GroupHandle> {

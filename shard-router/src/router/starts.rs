@@ -6,8 +6,8 @@ use crate::error::RouterStartError;
 use crate::map::{META_GROUP, Range};
 use crate::table::{Members, Table};
 use logboat::{
-    GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeId, StateMachine, StoredGroup,
-    StuckReplica,
+    GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeId, ReplicaId, StateMachine,
+    StoredGroup, StuckReplica,
 };
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -86,19 +86,22 @@ pub(super) fn planned(node: &Node, table: &Table) -> Vec<Planned> {
     let ranges = table.ranges().iter().filter(|record| record.group != META_GROUP);
     let planned = ranges.filter_map(|record| {
         let stored = stored.get(&record.group);
-        let how = how(node.id(), &record.founders, &record.members, stored)?;
+        let tombstone = node.tombstone(record.group);
+        let how = how(node.id(), &record.founders, &record.members, stored, tombstone)?;
         Some(Planned { range: record.range(), how })
     });
     planned.collect()
 }
 
 /// How a replica on `node` is started, if it is to be. One that is stored is started again. One
-/// that lost its data is started as before they were lost, so that it is found to have failed.
+/// that lost its data is started as before they were lost, so that it is found to have failed. One
+/// that is gone by its tombstone is not: the table is old, or will say what has taken its place.
 pub(super) fn how(
     node: NodeId,
     founders: &[NodeId],
     members: &Members,
     stored: Option<&StoredGroup>,
+    tombstone: Option<ReplicaId>,
 ) -> Option<How> {
     let founds = || How::Founds(founders.to_vec());
     match stored {
@@ -106,6 +109,7 @@ pub(super) fn how(
         Some(stored) if stored.failure.is_some() && founders.contains(&node) => Some(founds()),
         Some(stored) if stored.failure.is_some() => None,
         Some(_) => Some(How::Joins),
+        None if tombstone.is_some_and(|floor| members.replica(node) < floor) => None,
         None if members.founding.contains(&node) => Some(founds()),
         None => members.contains(node).then_some(How::Joins),
     }

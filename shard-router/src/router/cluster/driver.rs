@@ -17,7 +17,9 @@ use super::service::{LearnerReport, Question, Report, ask};
 use crate::map::META_GROUP;
 use crate::router::Inner;
 use crate::table::{Change, Note};
-use logboat::{ChangeError, ChangeRefusal, GroupId, NodeId, RoleKind};
+use logboat::{
+    ChangeError, ChangeRefusal, GroupId, Index, LogId, NodeId, ReplicaId, RoleKind, Term,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -213,10 +215,12 @@ impl Driver {
 
 impl From<Report> for Reported {
     fn from(report: Report) -> Self {
-        let Report { led, failed, is_full, reaches } = report;
+        let Report { led, failed, gone, is_full, reaches } = report;
+        let floor = |(term, index)| ReplicaId(LogId::new(Term(term), Index(index)));
         Self {
             led: led.into_iter().map(|(group, bytes)| (GroupId(group), bytes)).collect(),
             failed: failed.into_iter().map(GroupId).collect(),
+            gone: gone.into_iter().map(|(group, id)| (GroupId(group), floor(id))).collect(),
             is_full,
             reaches: reaches.into_iter().map(NodeId).collect(),
         }
@@ -269,6 +273,15 @@ impl Inner {
             let is_gone = self.node.group(failed.group).is_some_and(|it| it.view().is_gone());
             if !is_gone {
                 report.failed.push(failed.group.0);
+            }
+        }
+        let (table, me) = (self.feed.newest(), self.node.id());
+        let ranges = table.ranges().iter().map(|range| (range.group, &range.members));
+        let known = ranges.chain(table.meta().map(|meta| (META_GROUP, meta)));
+        for (group, members) in known.filter(|(_, members)| members.contains(me)) {
+            let floor = self.node.tombstone(group);
+            if let Some(floor) = floor.filter(|floor| members.replica(me) < *floor) {
+                report.gone.push((group.0, (floor.0.term.0, floor.0.index.0)));
             }
         }
         report

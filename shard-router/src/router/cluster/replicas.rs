@@ -96,7 +96,9 @@ impl Inner {
                 is_done &= self.node.group(record.group).is_some_and(|it| !it.view().is_gone());
                 continue;
             }
-            let Some(how) = how(me, &record.founders, &record.members, None) else { continue };
+            let tombstone = self.node.tombstone(record.group);
+            let how = how(me, &record.founders, &record.members, None, tombstone);
+            let Some(how) = how else { continue };
             is_done &= self.start_one(Planned { range: record.range(), how }).await;
         }
         is_done
@@ -166,7 +168,10 @@ impl Inner {
 
     /// The same for the replica of the meta group.
     async fn start_missing_meta(&self, table: &Table) -> bool {
-        let is_here = table.meta().is_some_and(|meta| meta.contains(self.node.id()));
+        let (me, tombstone) = (self.node.id(), self.node.tombstone(META_GROUP));
+        let is_here = table.meta().is_some_and(|meta| {
+            meta.contains(me) && tombstone.is_none_or(|floor| meta.replica(me) >= floor)
+        });
         if !is_here || self.node.stored_groups().iter().any(|it| it.group == META_GROUP) {
             return true;
         }

@@ -46,6 +46,9 @@ pub(super) struct Report {
     pub(super) led: Vec<(u64, u64)>,
     /// The groups whose replica there has failed.
     pub(super) failed: Vec<u64>,
+    /// The groups whose replica there is gone though the table names it as a member, with the term
+    /// and the index of the smallest id that a replica there may have.
+    pub(super) gone: Vec<(u64, (u64, u64))>,
     /// Whether its disk takes no more.
     pub(super) is_full: bool,
     /// The nodes that it reaches.

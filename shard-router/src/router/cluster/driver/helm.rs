@@ -43,6 +43,8 @@ pub struct Reported {
     pub led: Vec<(GroupId, u64)>,
     /// The groups whose replica there has failed.
     pub failed: Vec<GroupId>,
+    /// The groups that name a replica there which is gone, with the smallest id that one may have.
+    pub gone: Vec<(GroupId, ReplicaId)>,
     /// Whether its disk takes no more.
     pub is_full: bool,
     /// The nodes that it reaches.
@@ -89,6 +91,8 @@ pub struct Helm {
     leaders: BTreeMap<GroupId, NodeId>,
     bytes: BTreeMap<GroupId, u64>,
     failed: BTreeSet<(NodeId, GroupId)>,
+    /// The smallest ids of replicas that are there, where the table names smaller ones.
+    floors: BTreeMap<(NodeId, GroupId), ReplicaId>,
     full: BTreeSet<NodeId>,
     /// Whom each node reaches, as it says.
     reaches: BTreeMap<NodeId, BTreeSet<NodeId>>,
@@ -127,6 +131,7 @@ impl Helm {
             leaders: BTreeMap::new(),
             bytes: BTreeMap::new(),
             failed: BTreeSet::new(),
+            floors: BTreeMap::new(),
             full: BTreeSet::new(),
             reaches: BTreeMap::new(),
             misses_nodes: false,
@@ -184,6 +189,11 @@ impl Helm {
         self.failed.retain(|(of, _)| *of != node);
         self.failed.extend(failed);
         self.reporters.insert(node);
+        self.floors.retain(|(of, _), _| *of != node);
+        for (group, floor) in report.gone {
+            self.floors.insert((node, group), floor);
+            self.changed.insert(group);
+        }
         self.reaches.insert(node, report.reaches);
         match report.is_full {
             true => _ = self.full.insert(node),
@@ -307,8 +317,8 @@ impl Helm {
         let mut replicas: SmallVec<[Replica; 4]> = voters
             .chain(learners)
             .map(|(node, role)| {
-                let (id, condition) = (members.replica(node), self.condition(group, node, role));
-                Replica { node, id, role, condition }
+                let id = members.replica(node);
+                Replica { node, id, role, condition: self.condition(group, node, id, role) }
             })
             .collect();
         replicas.sort_unstable_by_key(|replica| replica.node);
@@ -343,11 +353,18 @@ impl Helm {
         }
     }
 
-    fn condition(&self, group: GroupId, node: NodeId, role: MemberRole) -> Condition {
+    fn condition(
+        &self,
+        group: GroupId,
+        node: NodeId,
+        id: ReplicaId,
+        role: MemberRole,
+    ) -> Condition {
         let learner = self.learners.get(&(group, node)).filter(|_| role == MemberRole::Learner);
         let is_stuck = learner.is_some_and(|learner| learner.is_stuck);
         let is_behind = learner.is_some_and(|learner| !learner.is_ready);
-        if is_stuck || self.failed.contains(&(node, group)) {
+        let is_gone = self.floors.get(&(node, group)).is_some_and(|floor| id < *floor);
+        if is_stuck || is_gone || self.failed.contains(&(node, group)) {
             Condition::Damaged
         } else if is_behind && !self.silent_since.contains_key(&node) {
             Condition::Behind

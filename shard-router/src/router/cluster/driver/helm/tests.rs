@@ -483,6 +483,25 @@ fn a_group_that_prefers_nobody_counts_where_it_leads() {
 }
 
 #[test]
+fn a_member_that_is_gone_is_replaced_and_a_later_one_is_not() {
+    let mut bridge = Bridge::new(3, 4, 3);
+    bridge.report(1);
+    bridge.settle();
+    let floor = ReplicaId::FOUNDER.next();
+    let gone = |bridge: &mut Bridge, groups: &[GroupId]| {
+        let gone = groups.iter().map(|group| (*group, floor)).collect();
+        let led = vec![];
+        bridge.helm.reported(NodeId(3), Reported { led, gone, ..Reported::default() });
+    };
+    gone(&mut bridge, &[ONE]);
+    bridge.settle();
+    let later = bridge.table.members(ONE).unwrap().replica(NodeId(3));
+    assert!(later >= floor && bridge.voters(ONE).contains(&3), "{later:?}");
+    gone(&mut bridge, &[ONE]);
+    assert!(bridge.orders(100).is_empty());
+}
+
+#[test]
 fn a_full_node_takes_nothing() {
     let mut bridge = Bridge::new(3, 8, 3);
     bridge.report(1);
