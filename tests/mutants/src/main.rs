@@ -108,7 +108,11 @@ fn hunt_all(
 /// Runs the simulator on a mutant until a seed fails.
 fn hunt(simulator: &Path, patch: &Patch, seeds: u64) -> io::Result<Verdict> {
     let name = &patch.name;
-    let kind = if patch.is_of_server() { "--keys" } else { "--mixed" };
+    let kind = match patch.is_elastic {
+        true => "--elastic",
+        false if patch.is_of_server() => "--keys",
+        false => "--mixed",
+    };
     let output = Command::new(simulator)
         .args([kind, "--seeds", &format!("0..{seeds}")])
         .env(SWITCH_VARIABLE, name)

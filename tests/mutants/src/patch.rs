@@ -8,6 +8,8 @@ use thiserror::Error;
 pub struct Patch {
     /// The file's name without its extension, which is what the patched lines ask the switch for.
     pub name: String,
+    /// Whether elastic clusters are to find it: its description says `--elastic`.
+    pub is_elastic: bool,
     pub(super) hunks: Vec<Hunk>,
 }
 
@@ -58,7 +60,9 @@ impl Patch {
         }
         parser.finish_hunk()?;
         let Parser { hunks, .. } = parser;
-        let patch = Self { name: name.to_owned(), hunks };
+        let description = text.lines().take_while(|line| !is_header(line));
+        let is_elastic = description.into_iter().any(|line| line.contains("`--elastic`"));
+        let patch = Self { name: name.to_owned(), is_elastic, hunks };
         patch.check_switch()?;
         Ok(patch)
     }
@@ -203,6 +207,9 @@ mod tests {
         assert_eq!((hunk.line, hunk.file.to_str()), (7, Some("raft/src/lib.rs")));
         assert_eq!(hunk.lines[1], Line::Removed("    gone".to_owned()));
         assert_eq!(hunk.old_lines(), ["kept", "gone"]);
+        assert!(!patch.is_elastic);
+        let elastic = format!("It is found with `--elastic`.\n{diff}");
+        assert!(Patch::parse("Bug", &elastic).unwrap().is_elastic);
     }
 
     #[test]

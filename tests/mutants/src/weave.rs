@@ -11,6 +11,11 @@ use std::{iter, str};
 const SWITCH_HOST: &str = "raft/src/lib.rs";
 const SWITCH_IMPORT: &str = "\nextern crate self as logboat_raft;\npub mod mutants;\n";
 const SWITCH_FILE: &str = "raft/src/mutants.rs";
+/// How crates that know the core through the engine alone get the switch.
+const RELAY: (&str, &str) = ("engine/src/lib.rs", "\npub use logboat_raft::{mutant, mutants};\n");
+const RELAYED: [(&str, &str); 2] =
+    [("shard-router", "shard-router/src/lib.rs"), ("server", "server/src/lib.rs")];
+const RELAYED_IMPORT: &str = "\nextern crate logboat as logboat_raft;\n";
 /// The switch without the names.
 const SWITCH: &str = include_str!("../switch.rs");
 
@@ -157,6 +162,20 @@ fn add_switch(tree: &mut Tree, patches: &[Patch]) {
     tree.insert(SWITCH_FILE.into(), switch.into_bytes());
     let host = tree.entry(SWITCH_HOST.into()).or_default();
     host.extend_from_slice(SWITCH_IMPORT.as_bytes());
+    let is_patched = |folder: &str| {
+        let mut hunks = patches.iter().flat_map(|patch| &patch.hunks);
+        hunks.any(|hunk| hunk.file.starts_with(folder))
+    };
+    let mut relays = Vec::new();
+    for (_, file) in RELAYED.iter().filter(|(folder, _)| is_patched(folder)) {
+        relays.push((*file, RELAYED_IMPORT));
+    }
+    if !relays.is_empty() {
+        relays.push(RELAY);
+    }
+    for (file, text) in relays {
+        tree.entry(file.into()).or_default().extend_from_slice(text.as_bytes());
+    }
 }
 
 #[cfg(test)]
