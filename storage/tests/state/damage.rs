@@ -66,7 +66,9 @@ fn every_flipped_byte_of_a_manifest_is_noticed() {
             let mut flipped = content.clone();
             flipped[at] ^= 1 << (at % 8);
             fs::write(&path, flipped).unwrap();
-            let error = refused(&home).to_string();
+            let error = refused(&home);
+            assert!(matches!(error, StateError::Damaged { .. }), "byte {at}: {error}");
+            let error = error.to_string();
             assert!(error.contains(home.path().to_str().unwrap()), "byte {at}: {error}");
         }
         fs::write(&path, content).unwrap();
@@ -115,8 +117,9 @@ fn what_is_missing_is_named() {
     let check = |path: &Path, named: &str| {
         let spare = home.path().join("spare");
         fs::rename(path, &spare).unwrap();
-        let error = refused(&home).to_string();
-        assert!(error.contains(named), "{error}");
+        let error = refused(&home);
+        assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains(named), "{error}");
         fs::rename(&spare, path).unwrap();
     };
     check(&tree(&home).join("current"), "current");

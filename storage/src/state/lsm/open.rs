@@ -74,7 +74,7 @@ pub(super) fn open(
         Some(text) => {
             check_owner(&text, owner).map_err(|what| StateError::damaged(&marker, what))?;
             check_manifest(&path)?;
-            prepare(&path).map_err(|error| StateError::io(&path, error))?;
+            prepare(&path).map_err(|error| unreadable(&path, error))?;
         }
         None => clear(&marker, &path)?,
     }
@@ -102,7 +102,7 @@ fn open_tree(
         .with_compaction_filter_factory(Some(Arc::new(Filters(Arc::clone(destroyable)))));
     match catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(tree)) => Ok(tree),
-        Ok(Err(lsm_tree::Error::Io(error))) => Err(StateError::io(path, error)),
+        Ok(Err(lsm_tree::Error::Io(error))) => Err(unreadable(path, error)),
         Ok(Err(error)) => Err(StateError::damaged(path, error.to_string())),
         Err(_) => Err(StateError::damaged(path, "what it holds contradicts itself")),
     }
@@ -127,10 +127,18 @@ fn check_owner(text: &str, owner: Incarnation) -> Result<(), String> {
     Err("the tables beside it belong to another data directory".to_owned())
 }
 
+/// Why a part of a tree can't be read. What is missing was deleted, or what names it is damaged.
+fn unreadable(path: &Path, error: io::Error) -> StateError {
+    match error.kind() {
+        io::ErrorKind::NotFound => StateError::damaged(path, "it, or a part of it, is missing"),
+        _ => StateError::io(path, error),
+    }
+}
+
 /// Compares the manifest with the checksum that stands beside its name.
 fn check_manifest(path: &Path) -> Result<(), StateError> {
     let current = path.join(CURRENT);
-    let read = |path: &Path| fs::read(path).map_err(|error| StateError::io(path, error));
+    let read = |path: &Path| fs::read(path).map_err(|error| unreadable(path, error));
     let content = read(&current)?;
     // A number, a checksum, and the kind of the checksum.
     let parts = content.split_first_chunk::<8>().and_then(|(version, rest)| {
