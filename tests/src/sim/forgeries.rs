@@ -90,8 +90,12 @@ pub(super) fn lie(hosts: &mut [Host], liar: usize, scene: &mut Scene) -> bool {
     } else {
         vec![Term(known + scene.random.between(1, 3))]
     };
-    scene.checks.entered(number, terms[0].next());
     let from: ReplicaId = scene.checks.replica_on(number, liar);
+    // A replica that waits to be called has led nothing, and nobody knows its id.
+    if from.0.term == Term(0) && from != ReplicaId::FOUNDER {
+        return false;
+    }
+    scene.checks.entered(number, terms[0].next());
     let liar = NodeId(liar as u64 + 1);
     for term in terms {
         let payload = Payload::Resign { epoch: Epoch(0), term };
