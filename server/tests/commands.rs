@@ -40,6 +40,11 @@ fn connection_commands() {
         ("CLIENT TRACKING ON", "-ERR client tracking is not supported"),
         ("CLIENT TRACKING maybe", "-ERR syntax error"),
         ("CLIENT TRACKING OFF foo", "-ERR syntax error"),
+        (
+            "CLIENT CACHING maybe",
+            "-ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN \
+             or OPTOUT mode enabled",
+        ),
         ("CLIENT TRACKINGINFO", "[\"flags\", [\"off\"], \"redirect\", :-1, \"prefixes\", []]"),
         ("CLIENT GETREDIR", ":-1"),
         ("EXEC", "-ERR EXEC without MULTI"),

@@ -23,7 +23,7 @@ pub(super) fn execute<B>(
     arguments: &[Bytes],
 ) -> Outcome {
     match command {
-        Client::Caching => caching(arguments),
+        Client::Caching => caching(),
         Client::GetName => Ok(get_name(context)),
         Client::GetRedir => Ok(get_redirection()),
         Client::Help => Ok(help("client")),
@@ -187,11 +187,8 @@ fn unblock(arguments: &[Bytes]) -> Outcome {
     Ok(Reply::Integer(0))
 }
 
-/// CLIENT CACHING YES | NO: there is no tracking
-fn caching(arguments: &[Bytes]) -> Outcome {
-    if !is(&arguments[0], "YES") && !is(&arguments[0], "NO") {
-        return Err(CommandError::Syntax);
-    }
+/// CLIENT CACHING YES | NO: there is no tracking, which comes before a look at the word
+fn caching() -> Outcome {
     let reason = "CLIENT CACHING can be called only when the client is in tracking mode with \
                   OPTIN or OPTOUT mode enabled";
     Err(CommandError::Other(reason.into()))
