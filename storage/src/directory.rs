@@ -59,7 +59,7 @@ impl DataDir {
         let lock = lock(path)?;
         let stored = match Identity::stored(path)? {
             Some(stored) => {
-                stored.mend(path).map_err(failed)?;
+                stored.mend(path);
                 stored
             }
             None => {
@@ -282,16 +282,20 @@ impl Identity {
         write_checked(directory, IDENTITY, &self.text())
     }
 
-    /// Writes the file anew if it is damaged, and its spare with it.
-    fn mend(&self, directory: &Path) -> io::Result<()> {
+    /// Writes the file and its spare anew if one of them is damaged or missing. It can wait if that
+    /// fails: the other one says the same.
+    fn mend(&self, directory: &Path) {
         let file = directory.join(IDENTITY);
-        if read_checked(&file).is_err_and(|error| error.kind() == ErrorKind::InvalidData) {
-            tracing::warn!("{} is damaged, and was mended from its spare", file.display());
-            // The one that was damaged is the spare after the first time.
-            write_checked(directory, IDENTITY, &self.text())?;
-            write_checked(directory, IDENTITY, &self.text())?;
+        let is_sound = |path: &Path| matches!(read_checked(path), Ok(Some(_)));
+        if is_sound(&file) && is_sound(&spare_of(&file)) {
+            return;
         }
-        Ok(())
+        // What was the file is the spare after the first time.
+        let write = || write_checked(directory, IDENTITY, &self.text());
+        match write().and_then(|()| write()) {
+            Ok(()) => tracing::warn!("{} or its spare was damaged, and was mended", file.display()),
+            Err(error) => tracing::warn!("{} can't be mended: {error}", file.display()),
+        }
     }
 
     fn text(&self) -> String {
@@ -425,12 +429,14 @@ mod tests {
         for at in 0..content.len() {
             let mut damaged = content.clone();
             damaged[at] ^= 1;
-            fs::write(&path, &damaged).unwrap();
-            let (opened, stored) = DataDir::open(directory.path(), &identity()).unwrap();
-            assert_eq!(stored, identity(), "byte {at}");
-            drop(opened);
-            for mended in [&path, &spare_of(&path)] {
-                assert_eq!(fs::read(mended).unwrap(), content, "byte {at}");
+            for one in [&path, &spare_of(&path)] {
+                fs::write(one, &damaged).unwrap();
+                let (opened, stored) = DataDir::open(directory.path(), &identity()).unwrap();
+                assert_eq!(stored, identity(), "byte {at}");
+                drop(opened);
+                for mended in [&path, &spare_of(&path)] {
+                    assert_eq!(fs::read(mended).unwrap(), content, "byte {at}");
+                }
             }
             for both in [&path, &spare_of(&path)] {
                 fs::write(both, &damaged).unwrap();
