@@ -61,7 +61,26 @@ def install_for_node(package, directory):
         return False
 
 
+def build(script, directory):
+    """The program of a script in Rust, or nothing if cargo can't have its crates."""
+    features = {"redis": '["cluster-async", "tokio-comp"]', "tokio": '["rt"]'}
+    lines = ["[workspace]", "[package]", f'name = "{script.stem}"', 'edition = "2024"']
+    lines += ["[[bin]]", f'name = "{script.stem}"', f'path = "{script}"', "[dependencies]"]
+    for package in packages_of(script):
+        lines.append(f'{package} = {{ version = "1", features = {features[package]} }}')
+    manifest = pathlib.Path(directory, "Cargo.toml")
+    manifest.write_text("\n".join(lines))
+    options = ["--quiet", "--manifest-path", manifest]
+    if subprocess.run(["cargo", "fetch", *options]).returncode != 0:
+        return None
+    target = pathlib.Path(directory, "target")
+    subprocess.run(["cargo", "build", *options, "--target-dir", target], check=True)
+    return target / "debug" / script.stem
+
+
 def command_of(script, directory):
+    if script.suffix == ".rs":
+        return [build(script, directory)]
     if not is_node(script):
         return [sys.executable, script]
     # Modules are looked for from where a script is.
@@ -82,7 +101,8 @@ def run_all(scripts, port):
     with tempfile.TemporaryDirectory() as directory:
         missing = set()
         for node, has in ((False, install), (True, install_for_node)):
-            chosen = [script for script in scripts if is_node(script) == node]
+            others = [script for script in scripts if script.suffix != ".rs"]
+            chosen = [script for script in others if is_node(script) == node]
             wanted = sorted({package for script in chosen for package in packages_of(script)})
             missing |= {(node, package) for package in wanted if not has(package, directory)}
         environment = {**os.environ, "PYTHONPATH": directory, "PORT": str(port)}
@@ -92,6 +112,9 @@ def run_all(scripts, port):
                 left_out.append(f"{script.name}: {' '.join(lacks)} can't be had")
                 continue
             command = command_of(script, directory)
+            if command == [None]:
+                left_out.append(f"{script.name}: its crates can't be had")
+                continue
             done = subprocess.run(command, env=environment, timeout=300)
             print(script.name, "passed" if done.returncode == 0 else "FAILED", flush=True)
             if done.returncode != 0:
@@ -104,7 +127,7 @@ def run_all(scripts, port):
 def main():
     program = os.environ.get("LOGBOAT", ROOT / "target" / "debug" / "logboat")
     names = sys.argv[1:]
-    scripts = sorted([*HERE.glob("*_*.py"), *HERE.glob("*_*.mjs")])
+    scripts = sorted(script for kind in ("py", "mjs", "rs") for script in HERE.glob(f"*_*.{kind}"))
     scripts = [script for script in scripts if not names or script.name in names]
     base = free_port_base()
     command = [program, "demo", "--groups", "48", "--seconds", "1", "--nodes", str(NODES)]
