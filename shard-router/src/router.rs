@@ -24,7 +24,7 @@ use logboat::{
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -111,6 +111,8 @@ struct Inner {
     /// here, or where the replica here does not hear the leader.
     answered_last: OnceLock<FxHashMap<GroupId, AtomicU64>>,
     machine: Arc<Mutex<MakeMachine>>,
+    /// Whether the replicas of this node were started, so that it knows which have failed.
+    has_started: AtomicBool,
 }
 
 /// Where requests go.
@@ -176,6 +178,7 @@ impl Router {
             expelled: watch::Sender::new(None),
             answered_last: OnceLock::new(),
             machine: Arc::new(Mutex::new(Box::new(machine))),
+            has_started: AtomicBool::new(false),
             node,
         });
         let tasks = cluster::start(&inner, options).await?;

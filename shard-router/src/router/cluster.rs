@@ -23,12 +23,13 @@ use crate::map::{META_GROUP, Range};
 use crate::meta::MetaMachine;
 use crate::plan::Plan;
 use crate::table::{
-    Change, ClusterSettings, Command, Foundation, NodeCard, Outcome, Table, meta_founders,
+    Change, ClusterSettings, Command, Foundation, Members, NodeCard, Outcome, Table, meta_founders,
 };
 use bytes::Bytes;
 use logboat::{GroupHandle, GroupRequest, GroupSpec, NodeId, RequestError, RoleKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -93,6 +94,7 @@ pub(super) async fn start(
     inner.know_groups(&map);
     let local = start_groups(inner.node.clone(), &table, Arc::clone(&inner.machine)).await?;
     inner.change_routes(|_, started| *started = local);
+    inner.has_started.store(true, Ordering::Relaxed);
     tasks.spawn(replicas::keep(Arc::clone(inner)));
     tasks.spawn(publish::keep(Arc::clone(inner)));
     tasks.spawn(driver::drive(Arc::clone(inner)));
@@ -114,6 +116,8 @@ impl Inner {
         let stored = self.node.stored_groups().into_iter().find(|it| it.group == META_GROUP);
         let known = self.feed.newest().meta().cloned();
         let founders = meta_founders(self.node.founders());
+        let tombstone = self.node.tombstone(META_GROUP);
+        let is_live = |members: &Members| members.contains(me) && !members.is_gone(me, tombstone);
         let is_sound = stored.is_some_and(|stored| stored.failure.is_none());
         let founds = match &known {
             Some(members) => members.founding.contains(&me),
@@ -125,7 +129,7 @@ impl Inner {
             let preferred = founders.first().copied();
             let (group, machine) = (META_GROUP, machine());
             self.node.create_group(GroupSpec { group, replicas: founders, preferred, machine })
-        } else if known.is_some_and(|members| members.contains(me)) {
+        } else if known.as_ref().is_some_and(is_live) {
             self.node.join_group(META_GROUP, machine())
         } else {
             return Ok(None);

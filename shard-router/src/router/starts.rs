@@ -109,7 +109,7 @@ pub(super) fn how(
         Some(stored) if stored.failure.is_some() && founders.contains(&node) => Some(founds()),
         Some(stored) if stored.failure.is_some() => None,
         Some(_) => Some(How::Joins),
-        None if tombstone.is_some_and(|floor| members.replica(node) < floor) => None,
+        None if members.is_gone(node, tombstone) => None,
         None if members.founding.contains(&node) => Some(founds()),
         None => members.contains(node).then_some(How::Joins),
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The version of the encoding of commands, and of the table.
-pub(crate) const ENCODING: u8 = 2;
+pub(crate) const ENCODING: u8 = 3;
 
 /// A change, with what the history says of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -149,6 +149,12 @@ impl Members {
         })
     }
 
+    /// Whether the member on this node is gone by the node's tombstone.
+    #[must_use]
+    pub fn is_gone(&self, node: NodeId, tombstone: Option<ReplicaId>) -> bool {
+        self.contains(node) && tombstone.is_some_and(|floor| self.replica(node) < floor)
+    }
+
     /// Whether a replica is on this node.
     #[must_use]
     pub fn contains(&self, node: NodeId) -> bool {

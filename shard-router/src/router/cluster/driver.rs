@@ -279,9 +279,9 @@ impl Inner {
         let ranges = table.ranges().iter().map(|range| (range.group, &range.members));
         let known = ranges.chain(table.meta().map(|meta| (META_GROUP, meta)));
         for (group, members) in known.filter(|(_, members)| members.contains(me)) {
-            let floor = self.node.tombstone(group);
-            if let Some(floor) = floor.filter(|floor| members.replica(me) < *floor) {
-                report.gone.push((group.0, (floor.0.term.0, floor.0.index.0)));
+            let tombstone = self.node.tombstone(group);
+            if let Some(ReplicaId(floor)) = tombstone.filter(|_| members.is_gone(me, tombstone)) {
+                report.gone.push((group.0, (floor.term.0, floor.index.0)));
             }
         }
         report

@@ -5,7 +5,7 @@ use crate::map::{META_GROUP, RangeMap};
 use crate::meta::MetaMachine;
 use crate::router::starts::{LocalReplicas, Planned, how, start_replica};
 use crate::router::{Inner, Routes};
-use crate::table::Table;
+use crate::table::{Members, Table};
 use logboat::{GroupError, GroupId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -169,9 +169,8 @@ impl Inner {
     /// The same for the replica of the meta group.
     async fn start_missing_meta(&self, table: &Table) -> bool {
         let (me, tombstone) = (self.node.id(), self.node.tombstone(META_GROUP));
-        let is_here = table.meta().is_some_and(|meta| {
-            meta.contains(me) && tombstone.is_none_or(|floor| meta.replica(me) >= floor)
-        });
+        let is_live = |meta: &Members| meta.contains(me) && !meta.is_gone(me, tombstone);
+        let is_here = table.meta().is_some_and(is_live);
         if !is_here || self.node.stored_groups().iter().any(|it| it.group == META_GROUP) {
             return true;
         }

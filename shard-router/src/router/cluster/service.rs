@@ -8,6 +8,7 @@ use bytes::Bytes;
 use logboat::{Node, NodeId, NodeService, Reply, RequestError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -48,6 +49,7 @@ pub(super) struct Report {
     pub(super) failed: Vec<u64>,
     /// The groups whose replica there is gone though the table names it as a member, with the term
     /// and the index of the smallest id that a replica there may have.
+    #[serde(default)]
     pub(super) gone: Vec<(u64, (u64, u64))>,
     /// Whether its disk takes no more.
     pub(super) is_full: bool,
@@ -115,6 +117,10 @@ impl Inner {
             }
             Question::Report => {
                 from?;
+                // A replica may be found to have failed when it is started.
+                if !self.has_started.load(Ordering::Relaxed) {
+                    return None;
+                }
                 Some(encode(&self.report()))
             }
             Question::Learners { learners } => {

@@ -24,8 +24,8 @@ const SHORT_PAUSE: Duration = Duration::from_millis(200);
 /// When a group whose step failed is helped again.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a driver that has begun waits for what the nodes of a group say, before it changes the
-/// group without.
+/// How long the nodes of a group that are heard again are waited for, until they say what their
+/// replicas do, before the group is changed without.
 const REPORT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a node is not asked again to lead a group, or to take a copy of it, after it did not.
@@ -81,9 +81,9 @@ struct Learner {
 pub struct Helm {
     cluster: Cluster,
     now: Duration,
-    /// When it was told of a table first.
-    begun: Option<Duration>,
-    /// The nodes that have said what their replicas do.
+    /// The nodes that are heard, and since when. What a node has said before that counts no more.
+    heard_since: BTreeMap<NodeId, Duration>,
+    /// Those among them that have said what their replicas do.
     reporters: BTreeSet<NodeId>,
     table: Arc<Table>,
     silent_since: BTreeMap<NodeId, Duration>,
@@ -124,7 +124,7 @@ impl Helm {
         Self {
             cluster: Cluster::new(Settings::default()),
             now: Duration::ZERO,
-            begun: None,
+            heard_since: BTreeMap::new(),
             reporters: BTreeSet::new(),
             table: Arc::default(),
             silent_since: BTreeMap::new(),
@@ -241,7 +241,6 @@ impl Helm {
         is_reached: impl Fn(NodeId) -> bool,
     ) {
         self.now = now;
-        self.begun.get_or_insert(now);
         let before = std::mem::replace(&mut self.table, Arc::clone(table));
         if before.version() == 0 || before.settings() != table.settings() {
             self.cluster.set_settings(settings_of(table));
@@ -250,6 +249,8 @@ impl Helm {
         let known: Vec<_> = before.nodes().map(|(node, _)| node).collect();
         for node in known.into_iter().filter(|node| table.node(*node).is_none()) {
             self.silent_since.remove(&node);
+            self.heard_since.remove(&node);
+            self.reporters.remove(&node);
             self.full.remove(&node);
             self.cluster.remove_node(node);
         }
@@ -283,8 +284,11 @@ impl Helm {
             let is_heard = is_reached(node) || self.reaches.values().any(|it| it.contains(&node));
             let heard = if is_heard {
                 self.silent_since.remove(&node);
+                self.heard_since.entry(node).or_insert(self.now);
                 Heard::Now
             } else {
+                self.heard_since.remove(&node);
+                self.reporters.remove(&node);
                 Heard::SilentSince(*self.silent_since.entry(node).or_insert(self.now))
             };
             let full = Space { used_bytes: 1, capacity_bytes: 1 };
@@ -492,13 +496,14 @@ impl Helm {
     }
 
     /// Whether a node that is heard has not said yet whether its voter of the group has failed. A
-    /// live voter might be demoted in the place of that one.
+    /// live voter might be demoted in the place of that one. A node may have failed replicas
+    /// whenever it is heard again.
     fn awaits_reports(&self, group: GroupId) -> bool {
-        let age = self.now.saturating_sub(self.begun.unwrap_or_default());
-        let is_awaited =
-            |node: &NodeId| !self.silent_since.contains_key(node) && !self.reporters.contains(node);
-        let members = self.table.members(group);
-        age < REPORT_PATIENCE && members.is_some_and(|it| it.voters.iter().any(is_awaited))
+        let is_recent = |since: &Duration| self.now.saturating_sub(*since) < REPORT_PATIENCE;
+        let is_awaited = |node: &NodeId| {
+            !self.reporters.contains(node) && self.heard_since.get(node).is_some_and(is_recent)
+        };
+        self.table.members(group).is_some_and(|members| members.voters.iter().any(is_awaited))
     }
 
     /// Who leads a group.

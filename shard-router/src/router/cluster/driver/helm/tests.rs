@@ -173,6 +173,21 @@ fn a_group_is_left_alone_until_its_nodes_have_said_what_has_failed() {
 }
 
 #[test]
+fn what_a_node_said_before_it_was_away_counts_no_more() {
+    let mut bridge = Bridge::new(3, 1, 3);
+    bridge.join(4);
+    bridge.report(1);
+    bridge.pass(20_000);
+    bridge.silent.insert(NodeId(3));
+    bridge.pass(1);
+    bridge.silent.clear();
+    bridge.set_state(1, NodeState::Draining);
+    assert_eq!(bridge.orders(1), [], "its replica may have failed when it was started");
+    bridge.helm.reported(NodeId(3), Reported::default());
+    assert!(!bridge.orders(300).is_empty());
+}
+
+#[test]
 fn a_node_that_says_nothing_of_its_replicas_holds_up_a_driver_for_a_while() {
     let mut bridge = Bridge::new(3, 1, 3);
     bridge.join(4);
