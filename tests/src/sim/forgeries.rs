@@ -41,6 +41,11 @@ pub(super) fn forge(way: (usize, usize), group: GroupId, message: &Message, scen
     }
 }
 
+/// Whether a replica waits to be called. Nobody knows its id, so it says nothing, in truth or not.
+fn waits(replica: ReplicaId) -> bool {
+    replica.0.term == Term(0) && replica != ReplicaId::FOUNDER
+}
+
 /// A node answers that was not asked.
 fn answer_unasked(
     (asker, asked): (usize, usize),
@@ -53,6 +58,9 @@ fn answer_unasked(
     let others: Vec<usize> = others.filter(|other| ![asker, asked].contains(other)).collect();
     let other = others[scene.random.place(others.len())];
     let from = scene.checks.replica_on(group_place(group), other);
+    if waits(from) {
+        return;
+    }
     let answer = Message { from, to: question.from, term: question.term, payload };
     deliver((other, asker), group, &answer, scene);
 }
@@ -91,8 +99,7 @@ pub(super) fn lie(hosts: &mut [Host], liar: usize, scene: &mut Scene) -> bool {
         vec![Term(known + scene.random.between(1, 3))]
     };
     let from: ReplicaId = scene.checks.replica_on(number, liar);
-    // A replica that waits to be called has led nothing, and nobody knows its id.
-    if from.0.term == Term(0) && from != ReplicaId::FOUNDER {
+    if waits(from) {
         return false;
     }
     scene.checks.entered(number, terms[0].next());
