@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const KEYS: usize = 60;
 
 /// The slots of a reply to CLUSTER SLOTS, with the port of who leads them.
-type Spans = Vec<(u16, u16, u16)>;
+pub(crate) type Spans = Vec<(u16, u16, u16)>;
 
 fn spans(client: &mut Connection) -> RedisResult<Spans> {
     type Node = (String, u16, String, Vec<Value>);
@@ -23,7 +23,7 @@ fn spans(client: &mut Connection) -> RedisResult<Spans> {
 }
 
 /// Waits until a node knows where clients reach all nodes, and who leads which slot.
-fn settled(cluster: &Cluster, node: usize) -> Result<(Connection, Spans), ProcessError> {
+pub(crate) fn settled(cluster: &Cluster, node: usize) -> Result<(Connection, Spans), ProcessError> {
     let mut client = cluster.node(node).client()?;
     let spans = eventually("a topology with all nodes", || {
         let spans = spans(&mut client)?;
@@ -139,7 +139,7 @@ fn clients_are_told_the_address_that_a_node_advertises() -> TestResult {
 }
 
 /// A client of a cluster: it goes by a table of slots, and asks for a new one when it is moved.
-struct Follower {
+pub(crate) struct Follower {
     /// A connection to each node that lives, by port.
     connections: BTreeMap<u16, Connection>,
     spans: Spans,
@@ -195,16 +195,22 @@ impl Follower {
     }
 }
 
+/// A client of the nodes that live, if they say that each slot is led by one of them.
+pub(crate) fn living_leaders(
+    cluster: &Cluster,
+    nodes: &[usize],
+) -> Result<Option<Follower>, ProcessError> {
+    let follower = Follower::new(cluster, nodes)?;
+    Ok(follower.has_leaders().then_some(follower))
+}
+
 #[test]
 fn hardly_any_command_is_moved_once_a_failover_is_over() -> TestResult {
     const COMMANDS: usize = 400;
     let mut cluster = Cluster::start(&spec(3, &["--groups", "12"]))?;
     drop(settled(&cluster, 1)?);
     cluster.nodes[2].kill()?;
-    let mut follower = eventually("leaders that live", || {
-        let follower = Follower::new(&cluster, &[1, 2])?;
-        Ok(follower.has_leaders().then_some(follower))
-    })?;
+    let mut follower = eventually("leaders that live", || living_leaders(&cluster, &[1, 2]))?;
     for number in 0..COMMANDS {
         follower.add(&format!("key:{number}"))?;
     }

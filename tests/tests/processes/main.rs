@@ -11,6 +11,7 @@ mod mending;
 mod on_disk;
 mod protocol;
 mod redis_itself;
+mod rust_cluster;
 mod security;
 mod support;
 mod tools;
