@@ -55,6 +55,10 @@ pub struct Table {
     /// The nodes that have left since somebody wanted it: they don't join again by themselves.
     #[serde(default)]
     decommissioned: Arc<BTreeSet<u64>>,
+    /// The incarnations of the nodes that have left, by id. Whose directory is not known is not
+    /// among them.
+    #[serde(default)]
+    left: Arc<BTreeMap<u64, u64>>,
     history: VecDeque<Arc<HistoryEntry>>,
 }
 
@@ -109,6 +113,16 @@ impl Table {
     #[must_use]
     pub fn has_left(&self, node: NodeId) -> bool {
         self.version > 0 && node.0 < self.next_node && !self.nodes.contains_key(&node.0)
+    }
+
+    /// The incarnation of a node that is part of the cluster, or was. None if its directory is not
+    /// known, or it is not this cluster's.
+    #[must_use]
+    pub fn incarnation(&self, node: NodeId) -> Option<u64> {
+        match self.node(node) {
+            Some(record) => record.incarnation,
+            None => self.left.get(&node.0).copied(),
+        }
     }
 
     /// Whether this node has left the cluster since somebody wanted it.
@@ -405,7 +419,10 @@ impl Table {
         if self.node(node).is_some_and(|record| record.state == NodeState::Leaving) {
             Arc::make_mut(&mut self.decommissioned).insert(node.0);
         }
-        Arc::make_mut(&mut self.nodes).remove(&node.0);
+        let record = Arc::make_mut(&mut self.nodes).remove(&node.0);
+        if let Some(incarnation) = record.and_then(|record| record.incarnation) {
+            Arc::make_mut(&mut self.left).insert(node.0, incarnation);
+        }
         if self.moves.values().any(|wanted| wanted.to == node) {
             Arc::make_mut(&mut self.moves).retain(|_, wanted| wanted.to != node);
         }

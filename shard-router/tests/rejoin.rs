@@ -116,6 +116,34 @@ async fn a_founder_that_lost_its_log_is_replaced_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_of_the_same_name_talks_nobody_out_of_its_own() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (here, elsewhere) =
+        tokio::join!(founders(&dirs[0], 2, LOST_AFTER), founders(&dirs[1], 2, NEVER));
+    let (own, left, healthy) =
+        (addresses(2), dirs[0].path().join("fourth"), dirs[1].path().join("fourth"));
+    let former = join(&here.1, &own[0], &left).await;
+    let stranger = join(&elsewhere.1, &own[1], &healthy).await;
+    assert_eq!((former.node().id(), stranger.node().id()), (NodeId(4), NodeId(4)));
+    let known = [&former, &stranger].map(|router| router.node().incarnation().0);
+    stop_all([former, stranger]).await;
+    eventually("it has left", || here.0[0].table().has_left(NodeId(4))).await;
+
+    let visit = here.0[0].node().visit();
+    let standing = async |incarnation| {
+        let question = format!(r#"{{"standing":{{"node":4,"incarnation":{incarnation}}}}}"#);
+        visit.ask(&here.1[0], question.as_bytes()).await.unwrap()
+    };
+    assert_eq!(standing(known[0]).await, r#""node 4 has left the cluster""#);
+    assert_eq!(standing(known[1]).await, "null");
+    // One of the addresses that it knows belongs to the other cluster now.
+    let refused = joining(&here.1, &own[1]).rejoin(&healthy, "nothing", &[]).await;
+    assert!(matches!(&refused, Err(JoinError::Refused(it)) if it.contains("another data")));
+    assert!(healthy.join("IDENTITY").exists() && !healthy.join("REJOIN").exists());
+    stop_all(here.0.into_iter().chain(elsewhere.0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_waits_while_it_may_be_needed_or_another_process_has_its_id() {
     let dir = tempfile::tempdir().unwrap();
     let (mut routers, nodes) = founders(&dir, 2, NEVER).await;

@@ -66,6 +66,8 @@ fn an_incarnation_gets_one_id_and_an_id_is_given_once() {
     assert!(is_done(&mut table, forget(5, changed)));
     assert!(table.has_left(NodeId(5)) && !table.has_left(NodeId(6)));
     assert!(!table.was_decommissioned(NodeId(5)));
+    assert_eq!(table.incarnation(NodeId(5)), Some(78), "that of one that has left stays known");
+    assert_eq!((table.incarnation(NodeId(1)), table.incarnation(NodeId(9))), (None, None));
     assert_eq!(make(&mut table, join(79)), Outcome::Done { version: 6, node: Some(6) });
     for change in [set(&table, 6, NodeState::Leaving), forget(6, 7)] {
         assert!(is_done(&mut table, change));

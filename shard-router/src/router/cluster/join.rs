@@ -346,12 +346,10 @@ impl Inner {
     /// know.
     fn known_as(&self, node: NodeId, incarnation: u64) -> Option<Result<(), String>> {
         let table = self.feed.newest();
-        if let Some(reason) = operate::expulsion(&table, node) {
-            return Some(Err(reason));
+        if table.incarnation(node)? != incarnation {
+            return Some(Err(format!("node {node} is known by another data directory")));
         }
-        let is_it = table.node(node)?.incarnation == Some(incarnation);
-        let other = || format!("node {node} is known by another data directory");
-        Some(is_it.then_some(()).ok_or_else(other))
+        Some(operate::standing(&table, node, incarnation).map_or(Ok(()), Err))
     }
 
     /// Has the cluster give an id to this incarnation, or say why not. None if it can't now.

@@ -193,6 +193,14 @@ pub fn expulsion(table: &Table, node: NodeId) -> Option<String> {
         .then(|| format!("the cluster has given up node {node} for lost"))
 }
 
+/// Like [`expulsion`], as a node is told that asks with the incarnation of its directory. Another
+/// cluster may have the same name and the same ids, and must not talk a node out of its own. So
+/// nothing is told to directories that this cluster does not know.
+pub(super) fn standing(table: &Table, node: NodeId, incarnation: u64) -> Option<String> {
+    let is_known = table.incarnation(node) == Some(incarnation);
+    is_known.then(|| expulsion(table, node)).flatten()
+}
+
 /// Whether these nodes may be decommissioned: enough others stay.
 ///
 /// # Errors

@@ -290,17 +290,24 @@ impl Inner {
             return Some(Resigned::Refused(reason));
         }
         let (table, node) = (self.feed.newest(), NodeId(it.node));
+        match table.incarnation(node) {
+            // Another cluster of this name has other directories, and must not decide about them.
+            Some(known) if known != it.incarnation => {
+                let reason = format!("node {node} is known by another data directory");
+                return Some(Resigned::Refused(reason));
+            }
+            Some(_) => {}
+            None => {
+                let reason = format!("no data directory of a node {node} is known here");
+                return Some(Resigned::Waits(reason));
+            }
+        }
         if table.was_decommissioned(node) {
             return Some(Resigned::Refused(format!("node {node} was decommissioned")));
         }
-        if table.has_left(node) {
+        let Some(record) = table.node(node) else {
             return Some(Resigned::Done { is_redundant: false });
-        }
-        let record = table.node(node)?;
-        if record.incarnation.is_some_and(|known| known != it.incarnation) {
-            let reason = format!("node {node} is known by another data directory");
-            return Some(Resigned::Refused(reason));
-        }
+        };
         if let Some(reason) = self.needs(&table, node).await {
             return Some(Resigned::Waits(reason));
         }

@@ -32,8 +32,8 @@ pub(super) enum Question {
     /// How far are these learners, each given as its group, which leads at your node, and its node
     /// (`Vec<LearnerReport>`)? Those that you can't tell of are left out.
     Learners { learners: Vec<(u64, u64)> },
-    /// Why is this node not part of the cluster any more (`Option<String>`)?
-    Standing { node: u64 },
+    /// Why is the node of this directory not part of the cluster any more (`Option<String>`)?
+    Standing { node: u64, incarnation: u64 },
     /// May this node join (`Result<Welcome, String>`)?
     Join(Application),
     /// May this node, which can't go on under its id, be given up (`Resigned`)?
@@ -127,7 +127,9 @@ impl Inner {
                 from?;
                 Some(encode(&self.learners(&learners).await))
             }
-            Question::Standing { node } => Some(encode(&self.standing(node))),
+            Question::Standing { node, incarnation } => {
+                Some(encode(&self.standing(node, incarnation)))
+            }
             Question::Join(application) => {
                 let welcome: Result<Welcome, String> = self.welcome(application).await?;
                 Some(encode(&welcome))

@@ -1,9 +1,11 @@
 //! A node that nobody lets in asks whether it is still part of the cluster.
 //!
 //! Nodes that have left, or were lost and have been replaced, are peers of nobody any more, so the
-//! table does not reach them. Ids are never given again, so an answer never becomes wrong.
+//! table does not reach them. Whoever has one of their addresses may be a node of another cluster.
+//! So the question bears the incarnation of the directory, and only a cluster that knows it
+//! answers. Ids are never given again, so an answer never becomes wrong.
 
-use super::operate::expulsion;
+use super::operate;
 use super::service::{Question, encode};
 use crate::router::Inner;
 use std::sync::Arc;
@@ -39,7 +41,9 @@ impl Inner {
     /// Why this node is not part of the cluster any more, if another node says so.
     async fn ask_for_expulsion(&self) -> Option<String> {
         let me = self.node.id();
-        let (visit, question) = (self.node.visit(), encode(&Question::Standing { node: me.0 }));
+        let incarnation = self.node.incarnation().0;
+        let question = encode(&Question::Standing { node: me.0, incarnation });
+        let visit = self.node.visit();
         for (_, address) in self.node.addresses().into_iter().filter(|(node, _)| *node != me) {
             let answer = visit.ask(&address, &question).await.ok();
             let reason = answer.and_then(|answer| serde_json::from_slice(&answer).ok());
@@ -51,7 +55,7 @@ impl Inner {
     }
 
     /// Why a node is not part of the cluster any more, by the table that is known here.
-    pub(super) fn standing(&self, node: u64) -> Option<String> {
-        expulsion(&self.feed.newest(), logboat::NodeId(node))
+    pub(super) fn standing(&self, node: u64, incarnation: u64) -> Option<String> {
+        operate::standing(&self.feed.newest(), logboat::NodeId(node), incarnation)
     }
 }
