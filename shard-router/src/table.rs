@@ -52,7 +52,8 @@ pub struct Table {
     ranges: Ranges,
     /// The moves that somebody has asked for, by group.
     moves: Arc<BTreeMap<u64, WantedMove>>,
-    /// The nodes that have left since somebody wanted it: they don't join again by themselves.
+    /// The nodes that have left, or were lost, when somebody wanted them to leave: they don't join
+    /// again by themselves.
     #[serde(default)]
     decommissioned: Arc<BTreeSet<u64>>,
     /// The incarnations of the nodes that have left, by id. Whose directory is not known is not
@@ -125,9 +126,10 @@ impl Table {
         }
     }
 
-    /// Whether this node has left the cluster since somebody wanted it.
+    /// Whether somebody wants this node to leave, or has wanted it until it left or was lost.
     pub(crate) fn was_decommissioned(&self, node: NodeId) -> bool {
-        self.decommissioned.contains(&node.0)
+        let leaves = |record: &NodeRecord| record.state == NodeState::Leaving;
+        self.decommissioned.contains(&node.0) || self.node(node).is_some_and(leaves)
     }
 
     /// Whether no group has a replica on a node.
@@ -399,7 +401,11 @@ impl Table {
         if !may_be {
             return refused(format!("node {node} is {}, and can't be {state}", record.state));
         }
+        let was_to_leave = record.state == NodeState::Leaving;
         record.state = state;
+        if was_to_leave && state == NodeState::Lost {
+            Arc::make_mut(&mut self.decommissioned).insert(node.0);
+        }
         Ok(Made { what: format!("node {node} is {state}"), node: Some(node) })
     }
 

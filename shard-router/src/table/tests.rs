@@ -76,6 +76,21 @@ fn an_incarnation_gets_one_id_and_an_id_is_given_once() {
 }
 
 #[test]
+fn a_node_that_is_lost_while_it_leaves_was_decommissioned() {
+    let mut table = founded(5);
+    for state in [NodeState::Leaving, NodeState::Up, NodeState::Lost] {
+        let change = set(&table, 4, state);
+        assert!(is_done(&mut table, change));
+        assert_eq!(table.was_decommissioned(NodeId(4)), state == NodeState::Leaving, "{state}");
+    }
+    for state in [NodeState::Leaving, NodeState::Lost] {
+        let change = set(&table, 5, state);
+        assert!(is_done(&mut table, change));
+        assert!(table.was_decommissioned(NodeId(5)), "{state}");
+    }
+}
+
+#[test]
 fn a_node_is_announced_by_its_own_directory_alone() {
     let mut table = founded(3);
     let announce = |node, incarnation, port| Change::Announce {
