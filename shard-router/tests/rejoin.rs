@@ -61,7 +61,9 @@ async fn a_node_that_was_given_up_joins_again_as_a_new_one() {
     let dir = tempfile::tempdir().unwrap();
     let (routers, nodes) = founders(&dir, 4, LOST_AFTER).await;
     let (own, fourth) = (addresses(1), dir.path().join("fourth"));
-    stop(join(&nodes, &own[0], &fourth).await).await;
+    let joined = join(&nodes, &own[0], &fourth).await;
+    eventually("it keeps who the others are", || fourth.join("TABLE").exists()).await;
+    stop(joined).await;
     eventually("it is given up", || routers[0].table().has_left(NodeId(4))).await;
     let back = join(&nodes, &own[0], &fourth).await;
     let reason = timeout(Duration::from_secs(30), back.expelled()).await.unwrap();
@@ -97,7 +99,8 @@ async fn a_founder_that_lost_its_log_is_replaced_by_itself() {
     let why = error.to_string();
     let former = joining(&nodes[..2], &nodes[2]).rejoin(&third, &why, &[]).await.unwrap();
     assert!(has_joined(&third));
-    assert_eq!(state(&routers[0], 3), Some(NodeState::Lost));
+    // The node that was asked hears of the change after the one that made it.
+    eventually("it is lost", || state(&routers[0], 3) == Some(NodeState::Lost)).await;
     let again = join(&nodes[..2], &nodes[2], &third).await;
     assert_eq!(again.node().id(), NodeId(4));
     eventually("it has the places of the former", || voters_are(&routers[0], &[1, 2, 4])).await;
