@@ -262,3 +262,20 @@ fn a_shortage_of_descriptors_is_no_damage_of_a_snapshot() {
     let reopened = SnapshotStore::open_on(disk).unwrap();
     assert_eq!(content(&reopened).unwrap(), Some((at(10), b"state".to_vec())));
 }
+
+/// A node that has no descriptors left would refuse what arrived whole, and be sent it again.
+#[test]
+fn a_snapshot_that_has_arrived_is_checked_without_another_descriptor() {
+    let sender = SnapshotStore::open_on(SimSnapshotDisk::default()).unwrap();
+    write(&sender, 20, &NEW);
+    let OpenSnapshot { meta, bytes, mut file } = sender.file(GROUP).unwrap().unwrap();
+    let disk = SimSnapshotDisk::default();
+    let store = SnapshotStore::open_on(disk.clone()).unwrap();
+    let mut receiver = store.receive(GROUP, meta.last, bytes).unwrap();
+    io::copy(&mut file, &mut receiver).unwrap();
+    disk.refuse_files(true);
+    assert_eq!(receiver.finish().unwrap().bytes, bytes);
+    disk.refuse_files(false);
+    store.adopt(GROUP, meta.last).unwrap();
+    assert_eq!(content(&store).unwrap(), Some((at(20), NEW.to_vec())));
+}

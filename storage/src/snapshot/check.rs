@@ -26,8 +26,12 @@ impl<F: Read + Seek> SnapshotCheck<F> {
         name: &str,
         group: GroupId,
     ) -> Result<Self, SnapshotError> {
-        let (header, mut file) = open_header(disk, name, group)?;
-        let path = disk.path(name);
+        let (header, file) = open_header(disk, name, group)?;
+        Self::of(header, file, disk.path(name))
+    }
+
+    /// Of an open file that has this header.
+    pub(super) fn of(header: Header, mut file: F, path: PathBuf) -> Result<Self, SnapshotError> {
         let content = SeekFrom::Start(header.bytes() as u64);
         file.seek(content).map_err(|e| failure(path.clone(), e))?;
         let (crc, buffer) = (crc32fast::Hasher::new(), vec![0; COPY_BYTES]);

@@ -3,7 +3,8 @@
 use super::disk::{SnapshotDisk, SnapshotFile};
 use super::error::{SnapshotError, failure};
 use logboat_raft::{Configuration, GroupId, Index, LogId, SnapshotMeta, Term};
-use std::io::{ErrorKind, Read, Seek};
+use std::io::ErrorKind;
+use std::path::Path;
 
 const MAGIC: [u8; 8] = *b"LOGBOATS";
 const VERSION: u32 = 2;
@@ -112,9 +113,21 @@ pub(super) fn open_header<D: SnapshotDisk>(
     name: &str,
     group: GroupId,
 ) -> Result<(Header, D::File), SnapshotError> {
-    let damaged = |what| SnapshotError::Damaged { file: disk.path(name), what };
-    let failed = |error| failure(disk.path(name), error);
-    let mut file = disk.open(name).map_err(failed)?;
+    let path = disk.path(name);
+    let mut file = disk.open(name).map_err(|error| failure(path.clone(), error))?;
+    let header = read_header(&mut file, &path, group)?;
+    Ok((header, file))
+}
+
+/// Checks the header and the length of an open file, and leaves it at the beginning.
+pub(super) fn read_header<F: SnapshotFile>(
+    file: &mut F,
+    path: &Path,
+    group: GroupId,
+) -> Result<Header, SnapshotError> {
+    let damaged = |what| SnapshotError::Damaged { file: path.to_owned(), what };
+    let failed = |error| failure(path.to_owned(), error);
+    file.rewind().map_err(failed)?;
     let bytes = file.size_bytes().map_err(failed)?;
     let mut read = |bytes: &mut [u8]| match file.read_exact(bytes) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
@@ -134,5 +147,5 @@ pub(super) fn open_header<D: SnapshotDisk>(
     if header.content_bytes.checked_add(header.bytes() as u64) != Some(bytes) {
         return Err(damaged(format!("{bytes} bytes for a content of {}", header.content_bytes)));
     }
-    Ok((header, file))
+    Ok(header)
 }

@@ -3,7 +3,7 @@
 use super::check::SnapshotCheck;
 use super::disk::{FileSnapshotDisk, SnapshotDisk};
 use super::error::SnapshotError;
-use super::file::SnapshotInfo;
+use super::file::{SnapshotInfo, read_header};
 use super::shared::{Received, Shared, received_name};
 use super::temporary::{Place, Temporary};
 use logboat_raft::{GroupId, LogId};
@@ -41,15 +41,16 @@ impl<D: SnapshotDisk> SnapshotReceiver<D> {
     pub fn finish(self) -> Result<SnapshotInfo, SnapshotError> {
         let mut temporary = self.temporary;
         temporary.complete(None)?;
-        let damaged = |what: &str| SnapshotError::Damaged {
-            file: temporary.place.shared.disk.path(&temporary.name),
-            what: what.to_owned(),
-        };
+        let path = temporary.place.shared.disk.path(&temporary.name);
+        let damaged =
+            |what: &str| SnapshotError::Damaged { file: path.clone(), what: what.to_owned() };
         if self.left_bytes > 0 {
             return Err(damaged("the peer sent less than it announced"));
         }
-        let disk = &temporary.place.shared.disk;
-        let (header, _) = SnapshotCheck::open(disk, &temporary.name, self.group)?.finish()?;
+        // By the descriptor that is there: to open the file again might take one too many.
+        let file = temporary.file.get_mut();
+        let header = read_header(file, &path, self.group)?;
+        let (header, _) = SnapshotCheck::of(header, file, path.clone())?.finish()?;
         let info = header.info();
         if info.last != self.last || info.bytes != self.total_bytes {
             return Err(damaged("the peer sent another snapshot than it announced"));
