@@ -18,6 +18,7 @@ use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
 use logboat_storage::{OpenSnapshot, SnapshotReceiver, SnapshotStore};
 use logboat_transport::{Outgoing, SnapshotChunk, SnapshotSource, Transport};
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub(crate) struct SnapshotThread {
     arrivals: Arrivals<SnapshotReceiver>,
     taken: TakenParts,
     finishers: Finishers,
+    /// What peers sent that waits until the finishers have room.
+    held: VecDeque<SnapshotJob>,
     departures: Departures,
     removals: Removals,
     /// Which snapshots have left, or failed to.
@@ -68,6 +71,7 @@ impl SnapshotThread {
             arrivals: Arrivals::new(),
             taken,
             finishers: Finishers::new(guard.clone()),
+            held: VecDeque::new(),
             departures: Departures::default(),
             removals: Removals::default(),
             left: unbounded(),
@@ -86,7 +90,7 @@ impl SnapshotThread {
 
     /// Does what is asked until the node stops.
     fn run(mut self, jobs: &Receiver<SnapshotJob>) {
-        let left = self.left.1.clone();
+        let (left, finished) = (self.left.1.clone(), self.finishers.ended());
         loop {
             let now = Instant::now();
             while let Some(departure) = self.departures.next(now) {
@@ -98,8 +102,9 @@ impl SnapshotThread {
             select! {
                 recv(jobs) -> job => match job {
                     Ok(SnapshotJob::Stop) | Err(_) => return self.finishers.end(),
-                    Ok(job) => self.work(job),
+                    Ok(job) => self.take(job),
                 },
+                recv(finished) -> _ => self.go_on(),
                 recv(left) -> left => if let Ok((group, to)) = left {
                     self.departures.left(group, to, Instant::now());
                 },
@@ -107,6 +112,26 @@ impl SnapshotThread {
                     self.arrivals.expire(Instant::now());
                 }
             }
+        }
+    }
+
+    /// Does what is asked, or has it wait: while no more snapshots can be checked, none arrive, and
+    /// their senders come to a halt. If the disk is slower than the network, those that are whole
+    /// would pile up otherwise, each with its file.
+    fn take(&mut self, job: SnapshotJob) {
+        if job.follows_arrivals() && (self.finishers.is_full() || !self.held.is_empty()) {
+            self.held.push_back(job);
+        } else {
+            self.work(job);
+        }
+    }
+
+    /// A snapshot has been checked, so others may be.
+    fn go_on(&mut self) {
+        while !self.finishers.is_full()
+            && let Some(job) = self.held.pop_front()
+        {
+            self.work(job);
         }
     }
 
@@ -270,3 +295,6 @@ fn refuse(
     // Unreachable means that the leader finds out by itself.
     let _ = transport.send(from, outgoing);
 }
+
+#[cfg(test)]
+mod tests;

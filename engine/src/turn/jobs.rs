@@ -158,6 +158,26 @@ pub enum SnapshotJob {
     Stop,
 }
 
+impl SnapshotJob {
+    /// Whether the job concerns snapshots that are arriving, or comes after one that does. Such
+    /// jobs keep their order.
+    pub(crate) const fn follows_arrivals(&self) -> bool {
+        match self {
+            Self::Chunk { .. }
+            | Self::Dropped { .. }
+            | Self::Offer { .. }
+            | Self::Remove { .. }
+            | Self::AwaitRemoval { .. }
+            | Self::Closed { .. } => true,
+            Self::Write { .. }
+            | Self::Send { .. }
+            | Self::Refused { .. }
+            | Self::Connected { .. }
+            | Self::Stop => false,
+        }
+    }
+}
+
 /// Which part of a snapshot it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartPlace {

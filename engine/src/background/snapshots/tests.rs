@@ -1,0 +1,165 @@
+use super::*;
+use crate::admission::Admission;
+use crate::background::pool::{Pool, PoolKind};
+use crate::background::stuck_calls::StuckCalls;
+use crate::peers::Peers;
+use crate::status::UserCode;
+use crate::turn::slot::Slot;
+use logboat_raft::{ClusterId, Configuration, Incarnation, Index, SnapshotMeta, Term};
+use logboat_storage::{DataDir, Identity, Wal, WalOptions};
+use logboat_transport::{Parcel, PeerStatus, SendError, SnapshotTaken, decode};
+use parking_lot::Mutex;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+const PEER: NodeId = NodeId(2);
+
+/// Keeps what is sent.
+#[derive(Default)]
+struct Wire(Mutex<Vec<Parcel>>);
+
+impl Wire {
+    /// How many parts the sender heard of.
+    fn taken(&self) -> usize {
+        let is_taken = |parcel: &&Parcel| matches!(parcel, Parcel::SnapshotTaken(_));
+        self.0.lock().iter().filter(is_taken).count()
+    }
+}
+
+impl Transport for Wire {
+    fn send(&self, _: NodeId, outgoing: Outgoing) -> Result<(), SendError> {
+        for frame in outgoing.into_frames() {
+            decode(frame, &mut self.0.lock()).unwrap();
+        }
+        Ok(())
+    }
+
+    fn send_snapshot(&self, _: NodeId, _: SnapshotSource) {}
+    fn snapshot_taken(&self, _: NodeId, _: &SnapshotTaken) {}
+    fn disconnect(&self, _: NodeId, _: &str) {}
+
+    fn peers(&self) -> Vec<PeerStatus> {
+        Vec::new()
+    }
+}
+
+/// The snapshot thread of a node that has nothing else.
+struct Bench {
+    directory: tempfile::TempDir,
+    wal: Wal,
+    store: SnapshotStore,
+    wire: Arc<Wire>,
+    workers: Workers,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() };
+        let (wal, _) = Wal::open(&directory.path().join("log"), options, |_| {}).unwrap();
+        let store = SnapshotStore::open(&directory.path().join("snapshots")).unwrap();
+        let workers = Workers::new(1, 1 << 20);
+        Self { directory, wal, store, wire: Arc::default(), workers }
+    }
+
+    fn thread(&self) -> SnapshotThread {
+        let identity = Identity {
+            cluster: ClusterId(1),
+            name: "test".to_owned(),
+            node: NodeId(1),
+            members: [NodeId(1), PEER].to_vec(),
+            incarnation: Incarnation(1),
+        };
+        let data_dir = DataDir::open(&self.directory.path().join("data"), &identity).unwrap().0;
+        let kind =
+            PoolKind { name: "pool", threads: 1, code: UserCode::SnapshotWriter, patience: 3 };
+        let stuck = StuckCalls::new(Arc::default());
+        let writers = SnapshotWriters {
+            store: self.store.clone(),
+            pool: Pool::new(kind, self.workers.clone(), stuck),
+            metrics: Arc::default(),
+            directory: Arc::new(data_dir),
+        };
+        let peers = Arc::new(Peers::new([NodeId(1), PEER]));
+        let taken = TakenParts::new(self.wire.clone(), peers, 64 << 20);
+        let guard = Guard::new(self.wal.clone(), self.workers.clone());
+        SnapshotThread::new(writers, self.wire.clone(), taken, self.workers.clone(), &guard)
+    }
+
+    /// Waits until the thread has taken in all that it was asked for.
+    fn settle(&self, jobs: &Sender<SnapshotJob>) {
+        let (group, slot) = (GroupId(u64::MAX), Slot::default());
+        jobs.send(SnapshotJob::Send { group, slot, to: NodeId(3) }).unwrap();
+        let mut events = Vec::new();
+        let is_answer = |event: &Event| {
+            matches!(event, Event::Local(_, GroupEvent::SnapshotSent { to: NodeId(3), .. }))
+        };
+        while !events.iter().any(is_answer) {
+            self.workers.of(group).take(&mut events);
+            thread::yield_now();
+        }
+    }
+
+    /// How many snapshots are arriving or wait to be checked.
+    fn open(&self) -> usize {
+        let files = fs::read_dir(self.directory.path().join("snapshots")).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".tmp")).count()
+    }
+}
+
+/// A peer's snapshot of a group: its only part, and the offer.
+fn sent(directory: &Path, group: GroupId, memory: &Arc<Admission>) -> [SnapshotJob; 2] {
+    let store = SnapshotStore::open(directory).unwrap();
+    let configuration = Configuration::founding(&[NodeId(1), PEER], None).into();
+    let meta = SnapshotMeta { last: LogId::new(Term(1), Index(9)), configuration };
+    let mut writer = store.create(group, meta.clone()).unwrap();
+    writer.write_all(b"state").unwrap();
+    writer.finish().unwrap();
+    let mut data = Vec::new();
+    let OpenSnapshot { bytes: total_bytes, mut file, .. } = store.file(group).unwrap().unwrap();
+    file.read_to_end(&mut data).unwrap();
+    let (last, permit) = (meta.last, || memory.admit(0).unwrap());
+    let chunk = SnapshotChunk { group, last, offset: 0, total_bytes, data: data.into() };
+    let message = Message::of_founder(Term(1), Payload::Snapshot { meta });
+    [
+        SnapshotJob::Chunk { from: PEER, chunk, permit: permit() },
+        SnapshotJob::Offer { from: PEER, group, message, permit: permit() },
+    ]
+}
+
+/// Each snapshot that waits to be checked holds a file. If the disk is slower than the network, a
+/// node with many groups would run out of descriptors.
+#[test]
+fn no_more_snapshots_arrive_than_can_be_checked() {
+    const GROUPS: u64 = 100;
+    let (bench, memory) = (Bench::new(), Admission::new(1 << 20));
+    let mut thread = bench.thread();
+    let (gate, shut) = unbounded::<()>();
+    for _ in 0..4 {
+        let shut = shut.clone();
+        thread.finishers.submit(move || _ = shut.recv());
+    }
+    let (jobs, asked) = unbounded();
+    let running = thread.start(asked).unwrap();
+    let leader = tempfile::tempdir().unwrap();
+    for group in (0..GROUPS).map(GroupId) {
+        sent(leader.path(), group, &memory).into_iter().for_each(|job| jobs.send(job).unwrap());
+    }
+    bench.settle(&jobs);
+    let (open, taken) = (bench.open(), bench.wire.taken());
+    assert!((1..=16).contains(&open), "{open} are open");
+    assert!(taken <= 16, "the sender heard of {taken}");
+
+    drop(gate);
+    let last = LogId::new(Term(1), Index(9));
+    let is_here = |group| bench.store.received(group, last).is_some();
+    while !(0..GROUPS).map(GroupId).all(is_here) {
+        thread::yield_now();
+    }
+    assert_eq!((bench.open(), bench.wire.taken()), (0, GROUPS as usize));
+    jobs.send(SnapshotJob::Stop).unwrap();
+    running.join().unwrap();
+    bench.wal.close();
+}
