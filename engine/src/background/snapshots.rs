@@ -10,12 +10,12 @@ use crate::background::removals::Removals;
 use crate::background::taken_parts::TakenParts;
 use crate::background::writers::SnapshotWriters;
 use crate::metrics::EngineMetrics;
-use crate::replica::event::GroupEvent;
+use crate::replica::event::{GroupEvent, SnapshotOffer};
 use crate::turn::jobs::{PartPlace, SnapshotJob};
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
+use logboat_raft::{GroupId, LogId, Message, NodeId};
 use logboat_storage::{OpenSnapshot, SnapshotReceiver, SnapshotStore};
 use logboat_transport::{Outgoing, SnapshotChunk, SnapshotSource, Transport};
 use std::collections::VecDeque;
@@ -256,27 +256,25 @@ impl SnapshotThread {
     }
 
     /// Hands the leader's offer to the replica if the snapshot is whole, when it is found to be
-    /// what was sent and is durable here. Until then the replica does not say that it lacks what
-    /// the snapshot holds.
+    /// what was sent and is durable here. If not, the replica may say again that it lacks it.
     fn offer(&mut self, from: NodeId, group: GroupId, message: Message, permit: Permit) {
-        let Payload::Snapshot { meta } = &message.payload else {
+        let Some(offer) = SnapshotOffer::of(from, &message) else {
             return;
         };
-        let last = meta.last;
-        let Some(receiver) = self.arrivals.take(group, from, last) else {
-            return self.refuse(from, group, last, &"it has not arrived whole");
-        };
         let (transport, worker) = (Arc::clone(&self.transport), Arc::clone(self.workers.of(group)));
-        worker.post(Event::Group(group, GroupEvent::SnapshotChecked { is_over: false }));
+        let refuse = move |why: &dyn Display| {
+            refuse(&*transport, from, (group, offer.last), why);
+            Event::Group(group, GroupEvent::SnapshotChecked { offer, is_over: true })
+        };
+        let Some(receiver) = self.arrivals.take(group, from, offer.last) else {
+            return worker.post(refuse(&"it has not arrived whole"));
+        };
         self.finishers.submit(move || {
             let finished = receiver.finish();
             drop(permit);
             worker.post(match finished {
                 Ok(_) => Event::Messages { from, messages: vec![(group, message)] },
-                Err(error) => {
-                    refuse(&*transport, from, (group, last), &error);
-                    Event::Group(group, GroupEvent::SnapshotChecked { is_over: true })
-                }
+                Err(error) => refuse(&error),
             });
         });
     }

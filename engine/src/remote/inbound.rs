@@ -9,7 +9,7 @@ use crate::groups::Groups;
 use crate::liveness::manager::LivenessManager;
 use crate::remote::calls::Calls;
 use crate::remote::relays::{Origin, Relays};
-use crate::replica::event::GroupEvent;
+use crate::replica::event::{GroupEvent, SnapshotOffer};
 use crate::replica::group::founding::founders_of;
 use crate::replica::request::{Request, fitting};
 use crate::request::encoding::{decode_request, encode_reply, push_answer};
@@ -307,9 +307,16 @@ impl Inbound {
         }
     }
 
+    /// An offer goes to the snapshot thread. The replica hears that it is under way: until the
+    /// snapshot is checked, the leader is not to send it again.
     fn offered(&self, from: NodeId, group: GroupId, message: Message) {
         match self.admit_offer(group) {
             Some(permit) => {
+                if let Some(offer) = SnapshotOffer::of(from, &message) {
+                    let event = GroupEvent::SnapshotChecked { offer, is_over: false };
+                    let event = Event::Group(group, event);
+                    self.workers.of(group).post_weighed(event, size_of::<Event>());
+                }
                 self.snapshots.submit(SnapshotJob::Offer { from, group, message, permit });
             }
             None => _ = self.gate.metrics.messages_dropped.inc(),

@@ -9,7 +9,8 @@ use crate::turn::gone::Buried;
 use crate::turn::jobs::LogReadJob;
 use bytes::Bytes;
 use logboat_raft::{
-    Entry, GroupId, Index, LogId, LogReadTarget, Message, NodeId, Payload, ReadMode, SnapshotMeta,
+    Entry, GroupId, Index, LogId, LogReadTarget, Message, NodeId, Payload, ReadMode, ReplicaId,
+    SnapshotMeta, Term,
 };
 use logboat_storage::ReadError;
 use logboat_transport::Founders;
@@ -69,6 +70,8 @@ pub enum GroupEvent {
     /// What a leader has offered is being checked and made durable, or was found to be of no use.
     /// If it is of use, the offer itself comes.
     SnapshotChecked {
+        /// The offer.
+        offer: SnapshotOffer,
         /// Whether it was found to be of no use.
         is_over: bool,
     },
@@ -110,6 +113,33 @@ pub enum GroupEvent {
     Remove(GroupId, Buried),
     /// The node can't go on; nothing more becomes durable.
     Halt,
+}
+
+/// A leader's offer of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotOffer {
+    /// The leader's node.
+    pub from: NodeId,
+    /// Which replica on that node leads.
+    pub replica: ReplicaId,
+    /// The term in which it leads.
+    pub term: Term,
+    /// The last entry that the snapshot covers.
+    pub last: LogId,
+}
+
+impl SnapshotOffer {
+    /// What a message offers, if that is a snapshot.
+    pub(crate) fn of(from: NodeId, message: &Message) -> Option<Self> {
+        let last = offered_snapshot(message)?;
+        Some(Self { from, replica: message.from, term: message.term, last })
+    }
+
+    /// Whether a message to a node says to that leader that the replica lacks what it sent.
+    pub(crate) fn is_denied_by(&self, to: NodeId, message: &Message) -> bool {
+        let is_denial = matches!(message.payload, Payload::Rejected { .. });
+        is_denial && (self.from, self.replica, self.term) == (to, message.to, message.term)
+    }
 }
 
 /// The last entry of the snapshot that a message offers, whose bytes are here.

@@ -25,7 +25,7 @@ use crate::membership::Membership;
 use crate::mending::Mending;
 use crate::metrics::EngineMetrics;
 use crate::peers::Peers;
-use crate::replica::event::{GroupEvent, offered_snapshot};
+use crate::replica::event::{GroupEvent, SnapshotOffer, offered_snapshot};
 use crate::replica::founders_check::FoundersCheck;
 use crate::replica::group::administration::Administration;
 use crate::replica::group::calling::{Absence, Retrying};
@@ -44,8 +44,8 @@ use crate::turn::jobs::LogReadJob;
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use logboat_raft::{
-    Configuration, GroupId, Input, LogId, Message, NodeId, Output, Payload, Persist, Raft,
-    ReplicaId, Resignation, RoleKind, Support, Term, Time, WriteSeq,
+    Configuration, GroupId, Input, LogId, Message, NodeId, Output, Persist, Raft, ReplicaId,
+    Resignation, RoleKind, Support, Term, Time, WriteSeq,
 };
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -102,9 +102,9 @@ pub struct Group {
     /// takes, once that was looked up.
     due_bytes: u64,
     snapshot_running: bool,
-    /// What a leader has offered is being checked. The replica does not say that it lacks it: the
-    /// leader would send it again.
-    offer_checked: bool,
+    /// What a leader has offered is being checked. The replica does not say to that leader that it
+    /// lacks it: the leader would send it again.
+    checked: Option<Box<SnapshotOffer>>,
     halted: bool,
     /// The replica has no more use for its state machine.
     retired: bool,
@@ -161,7 +161,7 @@ impl Group {
             configuration,
             applied_bytes: 0,
             snapshot_running: false,
-            offer_checked: false,
+            checked: None,
             halted: false,
             retired: false,
             resignation: None,
@@ -248,7 +248,7 @@ impl Group {
             GroupEvent::Disconnected(node) => self.step(run, Input::Unreachable { node }),
             GroupEvent::SnapshotWritten(meta) => self.snapshot_written(run, meta),
             GroupEvent::SnapshotSent { to, meta } => self.snapshot_sent(run, to, meta),
-            GroupEvent::SnapshotChecked { is_over } => self.offer_checked = !is_over,
+            GroupEvent::SnapshotChecked { offer, is_over } => self.offer_checked(offer, is_over),
             GroupEvent::Compact => self.snapshot(run),
             GroupEvent::Called(ended) => self.end_call(run, *ended),
             GroupEvent::Stuck => self.stuck(run),
@@ -347,7 +347,9 @@ impl Group {
             resigning.0.receive(from, &message);
         }
         let offered = offered_snapshot(&message);
-        self.offer_checked &= offered.is_none();
+        if let Some(offer) = SnapshotOffer::of(from, &message) {
+            self.offer_checked(offer, true);
+        }
         if !self.has_room(&message) {
             return;
         }
@@ -380,9 +382,8 @@ impl Group {
             }
             match output {
                 Output::Persist(persist) => self.persist(run, persist),
-                Output::Send { message, .. } | Output::SendAfter { message, .. }
-                    if self.offer_checked
-                        && matches!(message.payload, Payload::Rejected { .. }) => {}
+                Output::Send { to, message } | Output::SendAfter { to, message, .. }
+                    if self.checked.as_ref().is_some_and(|it| it.is_denied_by(to, &message)) => {}
                 Output::Send { to, message } => run.turn.send(to, self.id, &message),
                 Output::SendAfter { after, to, message } => {
                     self.send_after(run, after, to, &message);

@@ -5,7 +5,7 @@ use crate::background::stuck_calls::StuckCalls;
 use crate::peers::Peers;
 use crate::status::UserCode;
 use crate::turn::slot::Slot;
-use logboat_raft::{ClusterId, Configuration, Incarnation, Index, SnapshotMeta, Term};
+use logboat_raft::{ClusterId, Configuration, Incarnation, Index, Payload, SnapshotMeta, Term};
 use logboat_storage::{DataDir, Identity, Wal, WalOptions};
 use logboat_transport::{Parcel, PeerStatus, SendError, SnapshotTaken, decode};
 use parking_lot::Mutex;

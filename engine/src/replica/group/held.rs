@@ -4,7 +4,7 @@
 //! it first. So the outputs of the core that follow wait, and with them whatever happens to the
 //! replica. To the others it is silent meanwhile.
 
-use crate::replica::event::GroupEvent;
+use crate::replica::event::{GroupEvent, SnapshotOffer};
 use crate::replica::group::Group;
 use crate::replica::run_context::RunContext;
 use logboat_raft::{LogId, Output, SnapshotMeta};
@@ -95,6 +95,12 @@ impl Group {
         run: &mut RunContext<'_>,
         event: GroupEvent,
     ) -> Option<GroupEvent> {
+        if let GroupEvent::Message { from, message } = &event
+            && let Some(offer) = SnapshotOffer::of(*from, message)
+        {
+            // Another one may take its place before the replica takes it in.
+            self.offer_checked(offer, true);
+        }
         match &mut self.restoring {
             Some(restoring) => {
                 if let Some(last) = restoring.supersede_offer(&event) {

@@ -1,6 +1,7 @@
 //! Snapshots of a replica: when one is due, how it is sent, and how a leader's is adopted.
 
 use crate::events::NodeEvent;
+use crate::replica::event::SnapshotOffer;
 use crate::replica::group::Group;
 use crate::replica::group::held::Restoring;
 use crate::replica::group::requests::Requests;
@@ -32,6 +33,16 @@ impl Group {
             run.scratch.tasks.sync();
         } else {
             run.scratch.tasks.capture();
+        }
+    }
+
+    /// What a leader has offered is being checked, or no more. The next leader hears what the
+    /// replica lacks: it does not know of the offer. Of several offers the last one counts.
+    pub(super) fn offer_checked(&mut self, offer: SnapshotOffer, is_over: bool) {
+        if !is_over {
+            self.checked = Some(Box::new(offer));
+        } else if self.checked.as_deref() == Some(&offer) {
+            self.checked = None;
         }
     }
 

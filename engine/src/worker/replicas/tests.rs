@@ -2,6 +2,7 @@ use super::*;
 use crate::admission::Admission;
 use crate::error::RequestError;
 use crate::peers::Peers;
+use crate::replica::event::SnapshotOffer;
 use crate::replica::group::{Group, Shared};
 use crate::replica::request::Request;
 use crate::request::kind::{Answer, RequestKind};
@@ -21,6 +22,7 @@ use tokio::sync::oneshot::Receiver;
 
 const OWN: NodeId = NodeId(1);
 const PEER: NodeId = NodeId(2);
+const OTHER: NodeId = NodeId(3);
 
 /// Answers a command with itself.
 struct Echo;
@@ -63,7 +65,7 @@ impl Worker {
             unapplied: Admission::new(1 << 20),
             metrics: Arc::default(),
             events: Arc::default(),
-            peers: Arc::new(Peers::new([OWN, PEER])),
+            peers: Arc::new(Peers::new([OWN, PEER, OTHER])),
             mending: Arc::default(),
         };
         let mut turn = Turn::new(Arc::new(storage), ReadToken(0));
@@ -294,39 +296,49 @@ fn a_replica_whose_state_machine_is_called_elsewhere_stays_until_that_has_ended(
     assert_eq!(next.index, slot.index);
 }
 
+/// Whether a follower answers a probe of this leader that it lacks what comes before.
+fn rejects(worker: &mut Worker, slot: Slot, from: NodeId, term: Term) -> bool {
+    let payload = Payload::AppendEntries {
+        prev: LogId::new(Term(1), Index(9)),
+        entries: Entries::new(),
+        commit: Index(0),
+        founders: VotersDigest::of(&[OWN, PEER, OTHER]),
+    };
+    let message = Message::of_founder(term, payload);
+    worker.replicas.post(slot, GroupEvent::Message { from, message });
+    let Worker { replicas, turn, .. } = &mut *worker;
+    while let Some((_, call)) = replicas.run_next(turn) {
+        assert!(call.is_none());
+    }
+    let mut parcels = Vec::new();
+    for (to, outgoing) in turn.sends.take().into_iter().chain(turn.promises.take()) {
+        for frame in outgoing.into_frames() {
+            assert_eq!(to, from);
+            decode(frame, &mut parcels).unwrap();
+        }
+    }
+    worker.run();
+    parcels.iter().any(|parcel| match parcel {
+        Parcel::Message { message, .. } => matches!(message.payload, Payload::Rejected { .. }),
+        _ => false,
+    })
+}
+
+fn offer(from: NodeId, term: Term, index: u64) -> SnapshotOffer {
+    let last = LogId::new(Term(1), Index(index));
+    SnapshotOffer { from, replica: ReplicaId::FOUNDER, term, last }
+}
+
 /// A leader that hears that its snapshot is not here sends it again.
 #[test]
 fn a_replica_does_not_say_that_it_lacks_what_is_being_checked() {
     let mut worker = Worker::new();
-    let slot = worker.start(GroupId(1), &[OWN, PEER]);
-    let rejects = |worker: &mut Worker| {
-        let payload = Payload::AppendEntries {
-            prev: LogId::new(Term(1), Index(9)),
-            entries: Entries::new(),
-            commit: Index(0),
-            founders: VotersDigest::of(&[OWN, PEER]),
-        };
-        let message = Message::of_founder(Term(1), payload);
-        worker.replicas.post(slot, GroupEvent::Message { from: PEER, message });
-        let Worker { replicas, turn, .. } = &mut *worker;
-        while let Some((_, call)) = replicas.run_next(turn) {
-            assert!(call.is_none());
-        }
-        let mut parcels = Vec::new();
-        for (_, outgoing) in turn.sends.take().into_iter().chain(turn.promises.take()) {
-            for frame in outgoing.into_frames() {
-                decode(frame, &mut parcels).unwrap();
-            }
-        }
-        worker.run();
-        parcels.iter().any(|parcel| match parcel {
-            Parcel::Message { message, .. } => matches!(message.payload, Payload::Rejected { .. }),
-            _ => false,
-        })
-    };
+    let slot = worker.start(GroupId(1), &[OWN, PEER, OTHER]);
+    let rejects = |worker: &mut Worker| rejects(worker, slot, PEER, Term(1));
     assert!(rejects(&mut worker));
     for is_over in [false, true, false] {
-        worker.replicas.post(slot, GroupEvent::SnapshotChecked { is_over });
+        let offer = offer(PEER, Term(1), 9);
+        worker.replicas.post(slot, GroupEvent::SnapshotChecked { offer, is_over });
         assert_eq!(rejects(&mut worker), is_over);
     }
     // It comes, and turns out to be of a group with other founders.
@@ -335,6 +347,28 @@ fn a_replica_does_not_say_that_it_lacks_what_is_being_checked() {
     let message = Message::of_founder(Term(1), Payload::Snapshot { meta });
     worker.replicas.post(slot, GroupEvent::Message { from: PEER, message });
     assert!(rejects(&mut worker));
+}
+
+#[test]
+fn who_is_told_nothing_while_a_snapshot_is_checked_is_who_has_sent_it() {
+    let mut worker = Worker::new();
+    let slot = worker.start(GroupId(1), &[OWN, PEER, OTHER]);
+    let checked = |worker: &mut Worker, offer, is_over| {
+        worker.replicas.post(slot, GroupEvent::SnapshotChecked { offer, is_over });
+    };
+    let [first, second] = [9, 20].map(|index| offer(PEER, Term(1), index));
+    checked(&mut worker, first, false);
+    checked(&mut worker, second, false);
+    checked(&mut worker, first, true);
+    assert!(!rejects(&mut worker, slot, PEER, Term(1)), "the second is being checked");
+    // The leader dies.
+    assert!(rejects(&mut worker, slot, OTHER, Term(2)));
+    let successors = offer(OTHER, Term(2), 30);
+    checked(&mut worker, successors, false);
+    checked(&mut worker, second, true);
+    assert!(!rejects(&mut worker, slot, OTHER, Term(2)));
+    // It leads again, and remembers nothing of what it had sent.
+    assert!(rejects(&mut worker, slot, OTHER, Term(3)));
 }
 
 /// A state that is written faster than a peer takes it over would be sent to that without end.
