@@ -22,12 +22,12 @@ pub(crate) struct Part {
     pub(crate) bytes: u64,
 }
 
-/// The snapshots that are arriving, each with its receiver: at most one a group, and [`MAX_A_PEER`]
-/// a peer.
-pub(crate) struct Arrivals<R>(HashMap<GroupId, Arrival<R>>);
+/// The snapshots that are arriving, each with its receiver: at most one a group and sender, and
+/// [`MAX_A_PEER`] a peer. Which of two senders leads is the replica's to say, so neither is in the
+/// other's way.
+pub(crate) struct Arrivals<R>(HashMap<(GroupId, NodeId), Arrival<R>>);
 
 struct Arrival<R> {
-    from: NodeId,
     last: LogId,
     offset: u64,
     total_bytes: u64,
@@ -43,24 +43,24 @@ impl<R> Arrivals<R> {
 
     /// Whether another snapshot of `from` replaces the one that waits longest.
     fn is_full(&self, from: NodeId) -> bool {
-        self.0.values().filter(|arrival| arrival.from == from).count() >= MAX_A_PEER
+        self.0.keys().filter(|(_, sender)| *sender == from).count() >= MAX_A_PEER
     }
 
-    /// A snapshot begins to arrive, which replaces an earlier one of the group.
+    /// A snapshot begins to arrive, which replaces an earlier one of the group and sender.
     pub(crate) fn begin(&mut self, part: Part, total_bytes: u64, receiver: R, now: Instant) {
         let Part { group, from, last, .. } = part;
-        self.0.remove(&group);
+        self.0.remove(&(group, from));
         if self.is_full(from) {
-            let of_peer = self.0.iter().filter(|(_, arrival)| arrival.from == from);
-            let oldest = of_peer.min_by_key(|(_, arrival)| arrival.newest).map(|(group, _)| *group);
+            let of_peer = self.0.iter().filter(|((_, sender), _)| *sender == from);
+            let oldest = of_peer.min_by_key(|(_, arrival)| arrival.newest).map(|(key, _)| *key);
             oldest.and_then(|oldest| self.0.remove(&oldest));
         }
-        let arrival = Arrival { from, last, offset: 0, total_bytes, receiver, newest: now };
-        self.0.insert(group, arrival);
+        let arrival = Arrival { last, offset: 0, total_bytes, receiver, newest: now };
+        self.0.insert((group, from), arrival);
     }
 
     /// The receiver of a part, if the part is the next one of its snapshot. `None` when no snapshot
-    /// of the group is arriving.
+    /// of the group is arriving from there.
     ///
     /// # Errors
     /// When the part does not follow the last one.
@@ -69,10 +69,10 @@ impl<R> Arrivals<R> {
         part: Part,
         now: Instant,
     ) -> Result<Option<&mut R>, &'static str> {
-        let Some(arrival) = self.0.get_mut(&part.group) else {
+        let Some(arrival) = self.0.get_mut(&(part.group, part.from)) else {
             return Ok(None);
         };
-        if (arrival.from, arrival.last, arrival.offset) != (part.from, part.last, part.offset) {
+        if (arrival.last, arrival.offset) != (part.last, part.offset) {
             return Err("its parts don't follow each other");
         }
         arrival.offset += part.bytes;
@@ -80,29 +80,31 @@ impl<R> Arrivals<R> {
         Ok(Some(&mut arrival.receiver))
     }
 
-    /// Gives a group's snapshot up.
+    /// Gives a group's snapshots up.
     pub(crate) fn forget(&mut self, group: GroupId) {
-        self.0.remove(&group);
+        self.0.retain(|(of, _), _| *of != group);
     }
 
-    /// Gives the snapshot of `from` up to `last` up. That of another sender goes on.
+    /// Gives the snapshot of `from` up to `last` up.
     pub(crate) fn spoil(&mut self, group: GroupId, from: NodeId, last: LogId) {
-        let is_it = |arrival: &Arrival<R>| (arrival.from, arrival.last) == (from, last);
-        if self.0.get(&group).is_some_and(is_it) {
-            self.0.remove(&group);
-        }
+        self.remove(group, from, last);
     }
 
     /// Takes the snapshot of `from` that ends with `last`, if it is whole.
     pub(crate) fn take(&mut self, group: GroupId, from: NodeId, last: LogId) -> Option<R> {
-        let arrival = self.0.remove(&group)?;
-        let is_whole = arrival.offset == arrival.total_bytes;
-        ((arrival.from, arrival.last) == (from, last) && is_whole).then_some(arrival.receiver)
+        let arrival = self.remove(group, from, last)?;
+        (arrival.offset == arrival.total_bytes).then_some(arrival.receiver)
+    }
+
+    fn remove(&mut self, group: GroupId, from: NodeId, last: LogId) -> Option<Arrival<R>> {
+        let arrival = self.0.get(&(group, from))?;
+        if arrival.last == last { self.0.remove(&(group, from)) } else { None }
     }
 
     /// The connection of `peer` has ended: it does not go on with what it had begun.
     pub(crate) fn closed(&mut self, peer: NodeId) {
-        self.0.retain(|_, arrival| arrival.from != peer || arrival.offset == arrival.total_bytes);
+        let is_whole = |arrival: &Arrival<R>| arrival.offset == arrival.total_bytes;
+        self.0.retain(|(_, from), arrival| *from != peer || is_whole(arrival));
     }
 
     /// Gives up the snapshots of which nothing came for too long.
@@ -114,6 +116,7 @@ impl<R> Arrivals<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use logboat_raft::{Index, Term};
 
     const PEER: NodeId = NodeId(2);
 
@@ -146,11 +149,32 @@ mod tests {
         assert_eq!(arrivals.next(former, now), Ok(Some(&mut 0)));
         begin(&mut arrivals, 1, now);
         assert_eq!(arrivals.next(part(1, 0), now), Ok(Some(&mut 1)));
-        assert!(arrivals.next(Part { offset: 10, ..former }, now).is_err());
+        assert!(arrivals.next(Part { offset: 30, ..former }, now).is_err());
         arrivals.spoil(GroupId(1), former.from, former.last);
+        // It begins again, with one that it has made meanwhile, and offers it.
+        let former = Part { last: LogId::new(Term(1), Index(9)), ..former };
+        arrivals.begin(former, 10, 2, now);
+        assert_eq!(arrivals.next(former, now), Ok(Some(&mut 2)));
+        assert_eq!(arrivals.take(GroupId(1), former.from, LogId::default()), None);
+        assert_eq!(arrivals.take(GroupId(1), former.from, former.last), Some(2));
         assert_eq!(arrivals.next(part(1, 10), now), Ok(Some(&mut 1)));
+        assert_eq!(arrivals.take(GroupId(1), PEER, former.last), None, "it is of another");
+        assert_eq!(arrivals.take(GroupId(1), PEER, LogId::default()), Some(1));
+        assert!(arrivals.0.is_empty());
+    }
+
+    #[test]
+    fn what_is_spoiled_or_of_a_group_that_goes_is_given_up() {
+        let (mut arrivals, now) = (Arrivals::new(), Instant::now());
+        for group in 1..=2 {
+            begin(&mut arrivals, group, now);
+            arrivals.begin(Part { from: NodeId(3), ..part(group, 0) }, 20, 0, now);
+        }
         arrivals.spoil(GroupId(1), PEER, LogId::default());
-        assert_eq!(arrivals.take(GroupId(1), PEER, LogId::default()), None);
+        assert_eq!(arrivals.next(part(1, 0), now), Ok(None));
+        assert_eq!(arrivals.0.len(), 3);
+        arrivals.forget(GroupId(2));
+        assert_eq!(arrivals.0.len(), 1);
     }
 
     #[test]
@@ -159,7 +183,7 @@ mod tests {
         for group in 0..1_000 {
             begin(&mut arrivals, group, now + Duration::from_millis(group));
         }
-        let mut left: Vec<_> = arrivals.0.keys().map(|group| group.0).collect();
+        let mut left: Vec<_> = arrivals.0.keys().map(|(group, _)| group.0).collect();
         left.sort_unstable();
         assert_eq!(left, (1_000 - MAX_A_PEER as u64..1_000).collect::<Vec<_>>());
     }
