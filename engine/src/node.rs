@@ -19,7 +19,9 @@ use crate::status::{NodeStatus, OtherVoters, StuckReplica, WalStatus};
 use crate::view::GroupView;
 use crate::worker::event::Event;
 use bytes::Bytes;
-use logboat_raft::{Configuration, GroupId, Incarnation, NodeId, Remembered, RoleKind, Tuning};
+use logboat_raft::{
+    Configuration, GroupId, Incarnation, NodeId, Remembered, RoleKind, Start, Tuning,
+};
 use logboat_storage::Identity;
 use logboat_transport::{
     Inbox, StartError as TransportError, TcpTransport, TransportConfig, Visit,
@@ -290,6 +292,14 @@ impl Node {
     pub fn is_given_up(&self, peer: NodeId) -> bool {
         let known = self.0.parts.inbound.known_peers.get(peer);
         known.is_some_and(|remembered| remembered.fenced)
+    }
+
+    /// The starts of its peers that this node has last let in, or told that they are let in.
+    #[must_use]
+    pub fn starts_let_in(&self) -> BTreeMap<NodeId, Start> {
+        let known_peers = &self.0.parts.inbound.known_peers;
+        let newest = |node| Some((node, known_peers.get(node)?.newest()?));
+        known_peers.nodes().into_iter().filter_map(newest).collect()
     }
 
     /// Knows `node` as a peer no longer. Its connections end, and it is turned away. It must hold

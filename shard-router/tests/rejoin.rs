@@ -151,18 +151,27 @@ async fn a_node_waits_while_it_may_be_needed_or_another_process_has_its_id() {
     let dir = tempfile::tempdir().unwrap();
     let (mut routers, nodes) = founders(&dir, 2, NEVER).await;
     stop(routers.pop().unwrap()).await;
-    let (third, copy) = (dir.path().join("3"), dir.path().join("copy"));
-    copy_directory(&third, &copy);
-    lose_log(&copy);
+    let (third, copy, old) = (dir.path().join("3"), dir.path().join("copy"), dir.path().join("old"));
+    copy_directory(&third, &old);
     routers.push(founder(&dir, 3, &nodes, 2, NEVER).await);
     eventually("the others hear it", || routers[0].node().reaches(NodeId(3))).await;
+    copy_directory(&third, &copy);
+    for lost in [&copy, &old] {
+        lose_log(lost);
+    }
     // The original runs: its copy must not have it given up.
     let elsewhere = addresses(1);
     let of_copy = joining(&nodes, &elsewhere[0]);
     assert!(timeout(A_WHILE, of_copy.rejoin(&copy, "a copy", &[])).await.is_err(), "it waits");
     assert!(copy.join("IDENTITY").exists() && !has_joined(&copy));
-    // Groups of which one other replica is left can't do without what is here.
+    // It is down for a moment: no copy from before its last start may have it given up.
     stop(routers.pop().unwrap()).await;
+    let refused = of_copy.rejoin(&old, "an old copy", &[]).await;
+    assert!(matches!(&refused, Err(JoinError::Refused(it)) if it.contains("old copy")));
+    fs::remove_file(copy.join("BOOT")).unwrap();
+    assert!(timeout(A_WHILE, of_copy.rejoin(&copy, "no BOOT", &[])).await.is_err(), "it waits");
+    assert_eq!(state(&routers[0], 3), Some(NodeState::Up));
+    // Groups of which one other replica is left can't do without what is here.
     stop(routers.pop().unwrap()).await;
     lose_log(&third);
     let damaged = joining(&nodes[..2], &nodes[2]);

@@ -28,6 +28,14 @@ pub struct BootRecord {
 }
 
 impl BootRecord {
+    /// What a directory says, without locking it. None if it says nothing.
+    ///
+    /// # Errors
+    /// When the file can't be read or is damaged.
+    pub fn stored(directory: &Path) -> io::Result<Option<Self>> {
+        Ok(BootFile::open(directory)?.map(|file| file.record()))
+    }
+
     /// The newest start.
     #[must_use]
     pub const fn start(&self) -> Start {

@@ -215,7 +215,7 @@ impl Driver {
 
 impl From<Report> for Reported {
     fn from(report: Report) -> Self {
-        let Report { led, failed, gone, is_full, reaches } = report;
+        let Report { led, failed, gone, is_full, reaches, .. } = report;
         let floor = |(term, index)| ReplicaId(LogId::new(Term(term), Index(index)));
         Self {
             led: led.into_iter().map(|(group, bytes)| (GroupId(group), bytes)).collect(),
@@ -258,9 +258,11 @@ impl Inner {
     pub(super) fn report(&self) -> Report {
         let status = self.node.status();
         let peers = self.node.members().into_iter().filter(|node| self.node.reaches(*node));
+        let let_in = self.node.starts_let_in().into_iter();
         let mut report = Report {
             is_full: status.wal.stalled,
             reaches: peers.map(|node| node.0).collect(),
+            let_in: let_in.map(|(node, it)| (node.0, it.count.0, it.nonce.0)).collect(),
             ..Report::default()
         };
         for group in self.node.groups() {

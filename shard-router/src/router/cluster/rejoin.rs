@@ -19,17 +19,17 @@
 //! [`Joining::join`] goes on where it was.
 
 use super::join::{self, JoinError, Joining, PAUSE, REPORT_INTERVAL};
-use super::service::{Question, encode};
+use super::service::{Question, Report, encode};
 use super::{RETRY, cache};
 use crate::error::ClusterError;
 use crate::map::META_GROUP;
 use crate::router::Inner;
 use crate::table::{Change, NodeState, Table};
 use logboat::NodeId;
-use logboat::former::{DirectoryError, former_path, remove_former, set_aside};
-use logboat::transport::{Identity, Incarnation, VisitError};
+use logboat::former::{BootRecord, DirectoryError, former_path, remove_former, set_aside};
+use logboat::transport::{BootCount, BootNonce, Identity, Incarnation, Start, VisitError};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -59,6 +59,9 @@ pub struct FormerNode {
     pub is_redundant: bool,
 }
 
+/// What the nodes say of themselves.
+type Reports = BTreeMap<NodeId, Report>;
+
 /// What `REJOIN` holds.
 #[derive(Debug, Serialize, Deserialize)]
 struct Rejoining {
@@ -75,6 +78,8 @@ pub(super) struct Resignation {
     cluster: String,
     node: u64,
     incarnation: u64,
+    /// The newest start that its directory knows: count and nonce. None if that can't be read.
+    start: Option<(u64, u64)>,
     why: String,
 }
 
@@ -154,10 +159,12 @@ impl Joining {
         why: &str,
     ) -> Result<bool, JoinError> {
         let nodes = self.nodes_to_ask(data_dir)?;
+        let start = BootRecord::stored(data_dir).ok().flatten().map(|record| record.start());
         let question = encode(&Question::Resign(Resignation {
             cluster: self.cluster_name.clone(),
             node: identity.node.0,
             incarnation: identity.incarnation.0,
+            start: start.map(|start| (start.count.0, start.nonce.0)),
             why: why.to_owned(),
         }));
         let mut next_report = Instant::now();
@@ -308,12 +315,28 @@ impl Inner {
         let Some(record) = table.node(node) else {
             return Some(Resigned::Done { is_redundant: false });
         };
-        if let Some(reason) = self.needs(&table, node).await {
+        let reports = self.reports().await;
+        let start = it
+            .start
+            .map(|(count, nonce)| Start { count: BootCount(count), nonce: BootNonce(nonce) });
+        if let Some(start) = start
+            && let Some(reason) = is_old(&reports, node, start)
+        {
+            return Some(Resigned::Refused(reason));
+        }
+        if let Some(reason) = needs(&reports, &table, node) {
             return Some(Resigned::Waits(reason));
         }
         // One that a recovery has given up may have what was lost.
         if record.state == NodeState::Lost || self.node.is_given_up(node) {
             return Some(Resigned::Done { is_redundant: false });
+        }
+        if start.is_none() {
+            let reason = format!(
+                "the directory of node {node} does not tell its last start, so it may be an old \
+                 copy: it waits until the node counts as lost"
+            );
+            return Some(Resigned::Waits(reason));
         }
         let (based_on, state) = (record.changed, NodeState::Lost);
         let change = Change::SetState { node, based_on, state };
@@ -324,30 +347,43 @@ impl Inner {
             Err(error) => Some(Resigned::Waits(error.to_string())),
         }
     }
+}
 
-    /// Why the cluster can't do without a node that says that it does not run, if it can't.
-    async fn needs(self: &Arc<Self>, table: &Table, node: NodeId) -> Option<String> {
-        let reports = self.reports().await;
-        if let Some((by, _)) = reports.iter().find(|(_, it)| it.reaches.contains(&node.0)) {
-            return Some(format!(
-                "node {node} runs, and node {by} hears it: another process has its id, from a copy \
-                 of this directory or as the original"
-            ));
-        }
-        let led: BTreeSet<_> = reports
-            .values()
-            .flat_map(|report| report.led.iter().map(|(group, _)| *group))
-            .collect();
-        let ranges = table.ranges().iter().map(|range| range.group).chain([META_GROUP]);
-        let holds = |group| table.members(group).is_some_and(|members| members.contains(node));
-        let mut unled = ranges.filter(|group| holds(*group) && !led.contains(&group.0));
-        let first = unled.next()?;
-        let count = 1 + unled.count();
-        Some(format!(
-            "{count} groups, such as group {first}, have no leader without node {node}: what it \
-             has may be needed"
-        ))
+/// Why a directory is an old copy, by what the nodes have let in since. A later start than they
+/// know may have ended before it reached anybody.
+fn is_old(reports: &Reports, node: NodeId, start: Start) -> Option<String> {
+    let known = reports.iter().flat_map(|(by, report)| {
+        report.let_in.iter().filter(|(of, ..)| *of == node.0).map(move |it| (by, it.1, it.2))
+    });
+    let is_later =
+        |count, nonce| count > start.count.0 || (count == start.count.0 && nonce != start.nonce.0);
+    let (by, count, _) = known.into_iter().find(|(_, count, nonce)| is_later(*count, *nonce))?;
+    Some(format!(
+        "node {by} has let in start {count} of node {node}, and this directory knows of start {} \
+         of it: an old copy",
+        start.count
+    ))
+}
+
+/// Why the cluster can't do without a node that says that it does not run, if it can't.
+fn needs(reports: &Reports, table: &Table, node: NodeId) -> Option<String> {
+    if let Some((by, _)) = reports.iter().find(|(_, it)| it.reaches.contains(&node.0)) {
+        return Some(format!(
+            "node {node} runs, and node {by} hears it: another process has its id, from a copy \
+             of this directory or as the original"
+        ));
     }
+    let led: BTreeSet<_> =
+        reports.values().flat_map(|report| report.led.iter().map(|(group, _)| *group)).collect();
+    let ranges = table.ranges().iter().map(|range| range.group).chain([META_GROUP]);
+    let holds = |group| table.members(group).is_some_and(|members| members.contains(node));
+    let mut unled = ranges.filter(|group| holds(*group) && !led.contains(&group.0));
+    let first = unled.next()?;
+    let count = 1 + unled.count();
+    Some(format!(
+        "{count} groups, such as group {first}, have no leader without node {node}: what it \
+         has may be needed"
+    ))
 }
 
 #[cfg(test)]

@@ -55,6 +55,9 @@ pub(super) struct Report {
     pub(super) is_full: bool,
     /// The nodes that it reaches.
     pub(super) reaches: Vec<u64>,
+    /// The starts of its peers that it has last let in: node, count and nonce.
+    #[serde(default)]
+    pub(super) let_in: Vec<(u64, u64, u64)>,
 }
 
 /// How far a learner is, as its leader says.
