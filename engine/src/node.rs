@@ -294,6 +294,13 @@ impl Node {
         known.is_some_and(|remembered| remembered.fenced)
     }
 
+    /// The peers that recoveries of lost majorities have given up here.
+    #[must_use]
+    pub fn given_up(&self) -> Vec<NodeId> {
+        let known_peers = &self.0.parts.inbound.known_peers;
+        known_peers.nodes().into_iter().filter(|peer| self.is_given_up(*peer)).collect()
+    }
+
     /// The starts of its peers that this node has last let in, or told that they are let in.
     #[must_use]
     pub fn starts_let_in(&self) -> BTreeMap<NodeId, Start> {

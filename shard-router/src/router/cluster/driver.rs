@@ -262,6 +262,7 @@ impl Inner {
         let mut report = Report {
             is_full: status.wal.stalled,
             reaches: peers.map(|node| node.0).collect(),
+            given_up: self.node.given_up().into_iter().map(|node| node.0).collect(),
             let_in: let_in.map(|(node, it)| (node.0, it.count.0, it.nonce.0)).collect(),
             ..Report::default()
         };

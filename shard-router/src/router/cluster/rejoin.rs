@@ -13,7 +13,7 @@
 //!    other.
 //! 5. When the former node has left the table, no group needs what it had, and it is deleted, if
 //!    the node was given up as in step 1. One that was given up before stays: after a lost majority
-//!    it may hold what nobody else has.
+//!    it may hold what nobody else has. So does any if a node knows of such a recovery by then.
 //!
 //! A crash before step 2 has the node ask again, and the cluster says the same. After that,
 //! [`Joining::join`] goes on where it was.
@@ -54,8 +54,8 @@ pub struct FormerNode {
     /// Why it did not go on.
     pub why: String,
     /// Whether its data are deleted when the cluster has forgotten it, since other nodes had a
-    /// majority of each group when it was given up. Otherwise they stay until somebody deletes
-    /// them.
+    /// majority of each group when it was given up, and no group was recovered from less since.
+    /// Otherwise they stay until somebody deletes them.
     pub is_redundant: bool,
 }
 
@@ -245,8 +245,10 @@ pub(super) async fn go_on(data_dir: &Path) -> Result<Option<PathBuf>, JoinError>
     }
     let FormerNode { node, is_redundant, .. } = rejoining.former;
     let former = former_path(data_dir, NodeId(node));
-    let until =
-        if is_redundant { "until the cluster has forgotten it" } else { "and may be deleted" };
+    let until = match is_redundant {
+        true => "until the cluster has forgotten it",
+        false => "and stays: it may hold what no other node has",
+    };
     tracing::warn!("what node {node} had is in {} {until}", former.display());
     Ok(Some(former))
 }
@@ -281,10 +283,48 @@ pub(super) async fn clear(inner: Arc<Inner>) {
     if tables.wait_for(|table| table.has_left(node)).await.is_err() {
         return;
     }
+    loop {
+        let awaited: Vec<_> = inner.feed.newest().nodes().map(|(node, _)| node).collect();
+        match fate(&awaited, &inner.reports().await) {
+            Fate::Goes => break,
+            Fate::Unknown => sleep(REPORT_INTERVAL).await,
+            Fate::Stays { by } => {
+                tracing::warn!(
+                    "what node {node} had here stays: node {by} has given up nodes whose groups \
+                     had lost their majority, so it may be the only copy"
+                );
+                return;
+            }
+        }
+    }
     match tokio::task::spawn_blocking(move || remove_former(&data_dir, node)).await {
         Ok(Ok(())) => tracing::info!("what node {node} had here is deleted: it has left"),
         Ok(Err(error)) => tracing::warn!("what node {node} had here stays: {error}"),
         Err(error) => tracing::warn!("what node {node} had here stays: {error}"),
+    }
+}
+
+/// What becomes of the data of a former node that has left.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    Goes,
+    /// A recovery has had groups go on from less than a majority, as this node knows.
+    Stays {
+        by: NodeId,
+    },
+    /// A node has not said.
+    Unknown,
+}
+
+/// What becomes of such data, by what the nodes say that are asked. They were redundant when the
+/// node was given up, but a recovery since may have taken an older copy.
+fn fate(asked: &[NodeId], reports: &Reports) -> Fate {
+    if let Some((by, _)) = reports.iter().find(|(_, report)| !report.given_up.is_empty()) {
+        return Fate::Stays { by: *by };
+    }
+    match asked.iter().all(|node| reports.contains_key(node)) {
+        true => Fate::Goes,
+        false => Fate::Unknown,
     }
 }
 
@@ -439,6 +479,18 @@ mod tests {
             }
             check_gone_on(path).await;
         }
+    }
+
+    #[test]
+    fn data_go_when_every_node_says_that_no_majority_was_lost_since() {
+        let (asked, report) = ([1, 2].map(NodeId), Report::default());
+        let recovered = Report { given_up: vec![3], ..Report::default() };
+        let mut reports = Reports::from([(NodeId(1), report.clone())]);
+        assert_eq!(fate(&asked, &reports), Fate::Unknown);
+        reports.insert(NodeId(2), report);
+        assert_eq!(fate(&asked, &reports), Fate::Goes);
+        reports.insert(NodeId(2), recovered);
+        assert_eq!(fate(&asked, &reports), Fate::Stays { by: NodeId(2) });
     }
 
     #[tokio::test]

@@ -58,6 +58,9 @@ pub(super) struct Report {
     /// The starts of its peers that it has last let in: node, count and nonce.
     #[serde(default)]
     pub(super) let_in: Vec<(u64, u64, u64)>,
+    /// The nodes that recoveries of lost majorities have given up there.
+    #[serde(default)]
+    pub(super) given_up: Vec<u64>,
 }
 
 /// How far a learner is, as its leader says.
