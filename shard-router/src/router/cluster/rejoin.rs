@@ -196,10 +196,13 @@ impl Joining {
 }
 
 /// Whether the node of a directory has joined its cluster, or is about to, so that it is started as
-/// one that does, even if it was started as one that makes a cluster before.
+/// one that does, even if it was started as one that makes a cluster before. One that only asked to
+/// join, and has no id, is not: the cluster may not be there without it.
 #[must_use]
 pub fn has_joined(data_dir: &Path) -> bool {
-    [join::FILE, REJOIN].iter().any(|name| data_dir.join(name).exists())
+    let is_founders = |identity: Identity| identity.members.contains(&identity.node);
+    [REJOIN, FORMER].iter().any(|name| data_dir.join(name).exists())
+        || Identity::stored(data_dir).is_ok_and(|it| it.is_some_and(|it| !is_founders(it)))
 }
 
 /// The node that a directory belonged to before its node joined again.
@@ -479,6 +482,15 @@ mod tests {
             }
             check_gone_on(path).await;
         }
+    }
+
+    #[test]
+    fn a_founder_that_asked_to_join_by_mistake_has_not_joined() {
+        let dir = tempfile::tempdir().unwrap();
+        join::note(dir.path(), Incarnation(0xabc)).unwrap();
+        assert!(!has_joined(dir.path()));
+        fs::write(dir.path().join(REJOIN), "").unwrap();
+        assert!(has_joined(dir.path()));
     }
 
     #[test]
