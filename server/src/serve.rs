@@ -17,8 +17,8 @@ use crate::timekeeper::{self, GroupTimes};
 use logboat::state::StateError;
 use logboat::{Node, NodeConfig, NodeId, OnDisk, StartError, StateMachine};
 use logboat_router::{
-    ClusterSettings, Joined, Joining, NodeCard, Range, Router, RouterOptions, RouterStartError,
-    has_joined,
+    ClusterSettings, JoinError, Joined, Joining, NodeCard, Range, Router, RouterOptions,
+    RouterStartError, has_joined,
 };
 use std::convert::Infallible;
 use std::future::Future;
@@ -123,8 +123,8 @@ impl Ended {
     }
 }
 
-/// Has a node that can't go on under its id become a new one, which is to join. None if the process
-/// is asked to end meanwhile.
+/// Has a node that can't go on under its id become a new one, which is to join, unless it has to
+/// wait: then it is to be started again. None if the process is asked to end meanwhile.
 async fn rejoin(
     options: &ServeOptions,
     joining: &Joining,
@@ -135,8 +135,11 @@ async fn rejoin(
         rejoined = joining.rejoin(&data_dir, why, &[STORE]) => rejoined,
         () = interrupted()? => return Ok(None),
     };
-    rejoined.map_err(|error| format!("{why}; and it can't join again: {error}"))?;
-    tracing::warn!("{why}: this node joins again as a new one");
+    match rejoined {
+        Ok(_) => tracing::warn!("{why}: this node joins again as a new one"),
+        Err(JoinError::Waits(reason)) => tracing::warn!("{why}: this is tried again: {reason}"),
+        Err(error) => return Err(format!("{why}; and it can't join again: {error}").into()),
+    }
     Ok(Some(()))
 }
 

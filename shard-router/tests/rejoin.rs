@@ -151,7 +151,8 @@ async fn a_node_waits_while_it_may_be_needed_or_another_process_has_its_id() {
     let dir = tempfile::tempdir().unwrap();
     let (mut routers, nodes) = founders(&dir, 2, NEVER).await;
     stop(routers.pop().unwrap()).await;
-    let (third, copy, old) = (dir.path().join("3"), dir.path().join("copy"), dir.path().join("old"));
+    let (third, copy, old) =
+        (dir.path().join("3"), dir.path().join("copy"), dir.path().join("old"));
     copy_directory(&third, &old);
     routers.push(founder(&dir, 3, &nodes, 2, NEVER).await);
     eventually("the others hear it", || routers[0].node().reaches(NodeId(3))).await;

@@ -108,6 +108,9 @@ pub enum JoinError {
     /// Something in the directory can't be read or written.
     #[error("{0}")]
     Directory(String),
+    /// The cluster has not given up the node yet, which may have its disk again by now.
+    #[error("the cluster does not give up this node yet: {0}")]
+    Waits(String),
     /// There is nobody to ask.
     #[error("no node of the cluster is named")]
     NobodyToAsk,

@@ -43,6 +43,9 @@ const REJOIN: &str = "REJOIN";
 /// Says whose the directory was before, and why it is not any more.
 const FORMER: &str = "FORMER";
 
+/// How long a node waits before its disk is tried again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// How long the threads of a node that has stopped may go on to use its directory.
 const CLOSING_LIMIT: Duration = Duration::from_secs(30);
 
@@ -100,13 +103,14 @@ impl Joining {
     /// [`Self::join`] makes it a new node. For a node that was
     /// [expelled](crate::Router::expelled), or whose start has found
     /// [damage](logboat::StartError::is_damage). `why` says which, for people. Files that stay in
-    /// the directory are named by `stays`. Waits for as long as the cluster can't give the node up
-    /// without a risk, or does not answer, and the log says so. Returns where the data of the
-    /// former node are.
+    /// the directory are named by `stays`. Waits for a minute if the cluster can't give the node up
+    /// without a risk, or does not answer; the log says so. Then the start is to be tried again: a
+    /// disk may have come late, and where those of a majority have, nobody could give up anybody.
+    /// Returns where the data of the former node are.
     ///
     /// ```no_run
     /// use logboat::Node;
-    /// use logboat_router::Joining;
+    /// use logboat_router::{JoinError, Joining};
     ///
     /// # async fn start(
     /// #     joining: Joining,
@@ -116,7 +120,10 @@ impl Joining {
     ///     let joined = joining.join(data_dir).await?;
     ///     match Node::start(joined.config(data_dir)?) {
     ///         Err(error) if error.is_damage() => {
-    ///             joining.rejoin(data_dir, &error.to_string(), &[]).await?;
+    ///             match joining.rejoin(data_dir, &error.to_string(), &[]).await {
+    ///                 Err(JoinError::Waits(_)) => {}
+    ///                 rejoined => drop(rejoined?),
+    ///             }
     ///         }
     ///         started => return Ok(started?),
     ///     }
@@ -140,7 +147,7 @@ impl Joining {
         let nobodys = || JoinError::Directory(format!("{}: nobody's", data_dir.display()));
         let identity = stored.ok_or_else(nobodys)?;
         self.check_cluster(&identity)?;
-        let is_redundant = self.resign(data_dir, &identity, why).await?;
+        let is_redundant = self.resign(data_dir, &identity, why, PATIENCE).await?;
         let rejoining = Rejoining {
             former: FormerNode { node: identity.node.0, why: why.to_owned(), is_redundant },
             incarnation: join::draw().0,
@@ -151,12 +158,14 @@ impl Joining {
         go_on(data_dir).await?.ok_or_else(nobodys)
     }
 
-    /// Asks the cluster to give the node up, until it has. Returns whether its data are redundant.
+    /// Asks the cluster to give the node up, until it has, or for this long. Returns whether its
+    /// data are redundant.
     async fn resign(
         &self,
         data_dir: &Path,
         identity: &Identity,
         why: &str,
+        patience: Duration,
     ) -> Result<bool, JoinError> {
         let nodes = self.nodes_to_ask(data_dir)?;
         let start = BootRecord::stored(data_dir).ok().flatten().map(|record| record.start());
@@ -168,6 +177,7 @@ impl Joining {
             why: why.to_owned(),
         }));
         let mut next_report = Instant::now();
+        let deadline = next_report + patience;
         loop {
             let mut failures = Vec::new();
             for node in &nodes {
@@ -182,8 +192,12 @@ impl Joining {
                     Err(error) => format!("{node}: {error}"),
                 });
             }
+            let failures = failures.join("; ");
+            if Instant::now() >= deadline {
+                return Err(JoinError::Waits(failures));
+            }
             if Instant::now() >= next_report {
-                let (id, failures) = (identity.node, failures.join("; "));
+                let id = identity.node;
                 tracing::warn!(
                     "node {id} can't go on under its id: {why}. It is to join again as a new node, \
                      and waits until the cluster gives it up: {failures}"
@@ -432,6 +446,9 @@ fn needs(reports: &Reports, table: &Table, node: NodeId) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::NodeCard;
+    use logboat::ClusterId;
+    use logboat::transport::Visit;
 
     /// A directory of a node, with what it keeps.
     fn directory_of_node() -> tempfile::TempDir {
@@ -482,6 +499,27 @@ mod tests {
             }
             check_gone_on(path).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_waits_tries_its_disk_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity {
+            cluster: ClusterId(1),
+            name: "logboat".to_owned(),
+            node: NodeId(3),
+            members: [1, 2, 3].map(NodeId).to_vec(),
+            incarnation: Incarnation(0xabc),
+        };
+        let joining = Joining {
+            // Nobody listens there.
+            nodes: vec!["127.0.0.1:1".to_owned()],
+            cluster_name: "logboat".to_owned(),
+            card: NodeCard::default(),
+            visit: Visit::default(),
+        };
+        let waited = joining.resign(dir.path(), &identity, "no log", Duration::ZERO).await;
+        assert!(matches!(&waited, Err(JoinError::Waits(it)) if it.contains("127.0.0.1:1")));
     }
 
     #[test]
