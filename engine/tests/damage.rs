@@ -7,10 +7,16 @@ mod common;
 
 use bytes::Bytes;
 use common::{Cluster, Counter, TestResult, number};
-use logboat::{Change, Events, GroupError, GroupHandle, GroupId, NodeEvent, NodeId};
+use logboat::{
+    Change, Events, GroupError, GroupHandle, GroupId, Index, NodeEvent, NodeId, StartError,
+};
+use logboat_raft::{Entry, EntryKind, LogId, LogWrite, Persist, SnapshotMeta, Term, WriteSeq};
+use logboat_storage::WalOptions;
+use logboat_storage::simulation::{FileDisk, InlineWal};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -296,5 +302,41 @@ async fn damage_that_garbage_collection_meets_costs_its_replica_alone() -> TestR
     assert!(again.unwrap_err().to_string().contains(&reason));
     assert_eq!(number(&cluster.propose(GROUP, b"+").await), 2);
     replace(&cluster, 2).await;
+    Ok(())
+}
+
+/// Has entries of [`GROUP`] be missing in a log, though every checksum fits.
+fn make_a_hole(wal: &Path) {
+    let options = WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() };
+    let (mut wal, recovered) = InlineWal::open(FileDisk::open(wal).unwrap(), options).unwrap();
+    let group = &recovered.groups[&GROUP];
+    let last = LogId::new(group.runs.last().unwrap().term, group.last);
+    let configuration = Arc::clone(&group.configurations[0]);
+    let first = LogId::new(Term(1), Index(1));
+    let first = Entry::new(GROUP, first, EntryKind::Command, Bytes::new());
+    // Nothing behind the snapshot is there then, and the log ends before it.
+    let cut = LogWrite::Compact(SnapshotMeta { last, configuration });
+    for log in [cut, LogWrite::Append([first].into())] {
+        let persist = Persist { seq: WriteSeq(0), hard_state: None, log };
+        wal.write(&[], &[(GROUP, persist)]).unwrap();
+    }
+    wal.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_log_with_a_hole_that_nothing_explains_can_not_be_pinned_to_a_replica() -> TestResult {
+    let mut cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    cluster.start_group(OTHER)?;
+    cluster.propose(GROUP, b"+").await;
+    cluster.await_applied(THREE, GROUP, 1).await;
+    cluster.stop(THREE);
+    make_a_hole(&cluster.dir(THREE).join("wal"));
+    // What else is missing may be a vote of the other group. The node comes back as another one.
+    for _ in 0..2 {
+        let error = cluster.restart_without_groups(THREE).unwrap_err();
+        assert!(error.to_string().contains("of the group is nowhere in it"), "{error}");
+        assert!(error.downcast_ref::<StartError>().is_some_and(StartError::is_damage), "{error}");
+    }
     Ok(())
 }

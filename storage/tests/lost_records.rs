@@ -338,28 +338,45 @@ proptest! {
 }
 
 #[test]
-fn a_hole_in_the_entries_of_a_group_costs_its_replica_alone() {
+fn what_is_missing_though_every_checksum_fits_refuses_the_log() {
     let at = |index| LogId::new(Term(1), Index(index));
     let configuration = founding(2).change(at(4), &[Change::AddLearner(NodeId(9))]).unwrap().into();
     let log = LogWrite::Compact(SnapshotMeta { last: at(5), configuration });
     let cut = (GroupId(1), Persist { seq: WriteSeq(0), hard_state: None, log });
     let of_term = |index, term| {
-        let log = LogWrite::Append([entry(GroupId(3), Term(term), Index(index), 50)].into());
-        (GroupId(3), Persist { seq: WriteSeq(0), hard_state: None, log })
+        let log = LogWrite::Append([entry(GroupId(1), Term(term), Index(index), 50)].into());
+        (GroupId(1), Persist { seq: WriteSeq(0), hard_state: None, log })
     };
     // No replica cuts off what its snapshot covers, nor goes back in its terms.
-    let disk = log_of(&[
-        &[append_entries(GroupId(1), Index(1), 10, 50), append(2, 1), of_term(1, 5)],
-        &[cut],
-        &[append(1, 3), of_term(2, 3)],
-    ]);
-    let (wal, recovered) = open(&disk).unwrap();
-    let why = |group| recovered.damaged[&GroupId(group)].to_string();
-    assert!(why(1).contains("entry 6 of the group is nowhere in it"), "{}", why(1));
-    assert!(why(3).contains("entry 2 of the group is of an earlier term"), "{}", why(3));
-    // It may be the one that the entry 4 has added.
-    assert_eq!(wal.log().tombstone(GroupId(1)), Some(ReplicaId(at(4)).next()));
-    assert_eq!(wal.log().tombstone(GroupId(3)), Some(ReplicaId::FOUNDER.next()));
-    wal.close().unwrap();
-    assert_eq!(lost_and_kept(&disk), (vec![1, 3], vec![2]));
+    let entries = append_entries(GroupId(1), Index(1), 10, 50);
+    let hole = [entries, append(2, 1), cut, append(1, 3)];
+    let earlier = [of_term(1, 5), append(2, 1), of_term(2, 3)];
+    for (writes, what) in [
+        (&hole[..], "entry 6 of the group is nowhere in it"),
+        (&earlier[..], "entry 2 of the group is of an earlier term"),
+    ] {
+        // Whether it says which replica it is or not: that may be an earlier one.
+        for states in [&[][..], &[lives(1, Some(7))]] {
+            let disk = log_of(&[states, writes]);
+            for _ in 0..2 {
+                match open(&disk) {
+                    Err(WalError::Corrupt(damage)) => {
+                        assert_eq!(damage.groups, [GroupId(1)]);
+                        assert!(damage.what.contains(what), "{damage}");
+                    }
+                    opened => panic!("{:?}", opened.map(|(_, recovered)| recovered)),
+                }
+            }
+            // Damage to an entry says nothing about the others.
+            let content = disk.durable(SEGMENT);
+            let (first, term) = if writes.len() == 3 { (1, 5) } else { (3, 1) };
+            let data = entry(GroupId(1), Term(term), Index(first), 50).data;
+            let data = content.windows(50).rposition(|window| window == &data[..]).unwrap();
+            disk.flip(SEGMENT, data as u64, 0);
+            assert!(matches!(open(&disk), Err(WalError::Corrupt(_))));
+        }
+    }
+    // A replica that is removed leaves no doubt.
+    let disk = log_of(&[&hole, &[tombstone(1, id(8))]]);
+    assert_eq!(lost_and_kept(&disk), (vec![], vec![2]));
 }

@@ -4,7 +4,7 @@ use super::disk::read_file;
 use super::error::{Damage, WalError};
 use super::format::{position, segment_name, segment_of};
 use super::index::{Accounts, GroupLog, LogIndex};
-use super::recovery::{Extent, Replayed, Scanned, gap, replay, scan};
+use super::recovery::{Extent, Replayed, Scanned, Strays, gap, replay, scan};
 use super::segments::is_temporary;
 use bytes::Bytes;
 use logboat_raft::{
@@ -166,7 +166,7 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
     }
     let extent = Extent::of(&scans, |name| directory.join(name));
     report.end = extent.end();
-    let (index, terms) = follow(directory, &scans, &extent)?;
+    let (index, terms, strays) = follow(directory, &scans, &extent)?;
     report.groups = groups(&index, &terms);
     report.grants = index.grants();
     report.tombstones = index.tombstones();
@@ -191,15 +191,23 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
             | WalError::Io { .. } => unreachable!("the extent knows of damage and holes only"),
         }
     }
-    let is_known = |group, damage: &[Damage]| damage.iter().any(|it| it.groups.contains(&group));
-    index.each(|group, log| {
-        if let Some(missing) = log.gap().filter(|_| !is_known(group, &report.damage)) {
-            let (file, what) = (directory.to_owned(), gap(missing));
-            report.damage.push(Damage { file, offset: 0, what, groups: vec![group] });
-        }
-    });
+    add_holes(&mut report, directory, &index, &strays);
     report.damage.sort_unstable_by(|a, b| (&a.file, a.offset).cmp(&(&b.file, b.offset)));
     Ok(report)
+}
+
+/// Adds what is missing though every checksum fits, unless it is known to be damaged.
+fn add_holes(report: &mut WalReport, directory: &Path, index: &LogIndex, strays: &Strays) {
+    let mut holes = strays.damage(|segment| directory.join(segment_name(segment)));
+    index.each(|group, log| {
+        let damage =
+            |what| Damage { file: directory.to_owned(), offset: 0, what, groups: vec![group] };
+        holes.extend(log.gap().map(gap).map(damage));
+    });
+    let is_known =
+        |hole: &Damage| report.damage.iter().any(|it| it.groups.contains(&hole.groups[0]));
+    holes.retain(|hole| !is_known(hole));
+    report.damage.extend(holes);
 }
 
 /// A segment file, read and not mapped, since it may change meanwhile; `None` when it is gone.
@@ -258,8 +266,8 @@ fn follow(
     directory: &Path,
     scans: &BTreeMap<u32, Scanned>,
     extent: &Extent,
-) -> io::Result<(LogIndex, Terms)> {
-    let index = LogIndex::new();
+) -> io::Result<(LogIndex, Terms, Strays)> {
+    let (index, mut strays) = (LogIndex::new(), Strays::default());
     let mut terms = Terms::new();
     let mut accounts = Accounts::default();
     for (id, end) in &extent.ends {
@@ -272,11 +280,16 @@ fn follow(
                 if record.term > Term(0) {
                     terms.insert(place, record.term);
                 }
-                index.apply(record.effect, place, record.bytes as u32, &mut accounts);
+                strays.follow(&record);
+                let (group, bytes) = (record.group(), record.bytes as u32);
+                let counts = index.apply(record.effect, place, bytes, &mut accounts);
+                if let Some(group) = group.filter(|_| !counts) {
+                    strays.add(group, place);
+                }
             }
         });
     }
-    Ok((index, terms))
+    Ok((index, terms, strays))
 }
 
 fn groups(index: &LogIndex, terms: &Terms) -> BTreeMap<GroupId, GroupReport> {

@@ -207,15 +207,6 @@ impl GroupLog {
         (expected != self.last.next()).then_some(expected)
     }
 
-    /// The latest replica that the one here can be, by what is left of the log. It is a member by
-    /// one of these configurations, and whoever is added later has a later id than all of them:
-    /// the entry that adds it follows theirs, or is of a later term.
-    pub(crate) fn latest_replica(&self) -> ReplicaId {
-        let configurations = self.base.iter().chain(self.later());
-        let members = configurations.flat_map(|configuration| configuration.members());
-        members.map(|member| member.replica).fold(self.replica(), ReplicaId::max)
-    }
-
     fn piece(&self, at: usize) -> Option<Piece> {
         let run = self.runs.get(at)?;
         let next = self.runs.get(at + 1).map_or(self.last.next(), |run| run.first);

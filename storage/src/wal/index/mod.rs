@@ -52,14 +52,15 @@ impl LogIndex {
         }
     }
 
-    /// Follows one record, `bytes` long, at `place`.
+    /// Follows one record, `bytes` long, at `place`. Returns whether it counts: not if it comes
+    /// after a tombstone, and before any that says that a later replica lives.
     pub(crate) fn apply(
         &self,
         effect: Effect,
         place: LogPosition,
         bytes: u32,
         accounts: &mut Accounts,
-    ) {
+    ) -> bool {
         match effect {
             Effect::Group(group, Change::Tombstone { floor, lost }) => {
                 let gone = self.shard(group).write().remove(&group);
@@ -77,7 +78,7 @@ impl LogIndex {
                     Entry::Vacant(log) if self.may_live(group, &change, accounts) => {
                         log.insert(GroupLog::default())
                     }
-                    Entry::Vacant(_) => return,
+                    Entry::Vacant(_) => return false,
                 };
                 log.apply(change, place, bytes, accounts);
             }
@@ -89,6 +90,7 @@ impl LogIndex {
                 *granted = Granted { grant, segment: place.segment };
             }
         }
+        true
     }
 
     /// Looks at a group; one that was never written is empty.

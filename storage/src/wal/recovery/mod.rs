@@ -13,9 +13,8 @@
 //!    are known: those that need entries whose data are not what was written, and those that the
 //!    second list of a batch names when headers in it can't be read. They are given up, and the
 //!    others go on. If the second list is damaged too, or if what the node granted its peers may be
-//!    lost, the log is refused. A group of which an entry is missing in the middle, or whose terms
-//!    go back, is given up like that, too: no log is written so, and nobody knows what else of the
-//!    group is not as it was.
+//!    lost, the log is refused. So is one that is [not whole](strays) though every checksum fits:
+//!    nobody knows what else is missing.
 //! 5. Each segment before that one was durable up to its end. The first batch of the next segment
 //!    says where that end was. What does not verify before the end is damage.
 //! 6. The records up to these ends are followed in order.
@@ -47,11 +46,13 @@ use terms::Terms;
 mod extent;
 mod lost;
 mod scan;
+mod strays;
 mod suspects;
 mod terms;
 
 pub(crate) use extent::Extent;
 pub(crate) use scan::{Kept, Replayed, Scanned, replay, scan};
+pub(crate) use strays::{Strays, gap};
 
 /// What a log holds when it is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,7 +121,8 @@ pub(crate) fn recover<D: Disk>(
         tracing::error!("{damage}");
     }
     let (mut log, followed) = rebuild(disk, options, files, &scans, &extent)?;
-    let Followed { terms, suspects } = followed;
+    let mut groups = restore(&log, &followed).map_err(WalError::Corrupt)?;
+    let suspects = followed.suspects;
     let mut damaged = damaged(&log.store.index, extent.spoiled);
     for (group, damage) in suspects.damaged(&log.store.index) {
         damaged.entry(group).or_insert_with(|| damage.clone());
@@ -133,7 +135,7 @@ pub(crate) fn recover<D: Disk>(
             groups: vec![group],
         });
     }
-    let groups = restore(&log, &terms, &mut damaged);
+    groups.retain(|group, _| !damaged.contains_key(group));
     let burials: Vec<_> =
         damaged.keys().filter_map(|group| burial(&log, *group, &suspects)).collect();
     let recovered = Recovered { groups, grants: log.store.index.grants(), damaged };
@@ -252,7 +254,10 @@ fn rebuild<D: Disk>(
             Replayed::Record(offset, record) => {
                 let place = position(id, offset);
                 followed.follow(&record);
-                index.apply(record.effect, place, record.bytes as u32, &mut accounts);
+                let (group, bytes) = (record.group(), record.bytes as u32);
+                if !index.apply(record.effect, place, bytes, &mut accounts) {
+                    followed.stray(group, place);
+                }
             }
             Replayed::Lost(lost) => followed.suspects.lost(&path, lost),
         });
@@ -288,11 +293,13 @@ fn rebuild<D: Disk>(
 struct Followed {
     terms: FxHashMap<GroupId, Terms>,
     suspects: Suspects,
+    strays: Strays,
 }
 
 impl Followed {
     fn follow(&mut self, record: &Record) {
         self.suspects.follow(record);
+        self.strays.follow(record);
         let Effect::Group(group, change) = &record.effect else { return };
         let terms = self.terms.entry(*group).or_default();
         let last = |first: Index, count: u32| first.plus(u64::from(count) - 1);
@@ -305,6 +312,15 @@ impl Followed {
             }
             Change::Reset(_) | Change::Tombstone { .. } => terms.clear(),
             Change::HardState(_) | Change::Compact(_) | Change::Founding(_) => {}
+        }
+    }
+
+    /// A record of this group does not count. What says which replica wrote it may be known to be
+    /// lost: then that one is given up.
+    fn stray(&mut self, group: Option<GroupId>, place: LogPosition) {
+        let unexplained = group.filter(|group| self.suspects.floor(*group).is_none());
+        if let Some(group) = unexplained {
+            self.strays.add(group, place);
         }
     }
 }
@@ -325,17 +341,21 @@ fn damaged(index: &LogIndex, spoiled: Vec<(LogPosition, Damage)>) -> BTreeMap<Gr
     damaged
 }
 
-/// What each group holds, but for those that are damaged. A group of which something is missing in
-/// the middle is added to them.
+/// What each group holds, but for those that lost records.
+///
+/// # Errors
+/// If records are missing, and nothing says which.
 fn restore<D: Disk>(
     log: &Log<D>,
-    terms: &FxHashMap<GroupId, Terms>,
-    damaged: &mut BTreeMap<GroupId, Damage>,
-) -> BTreeMap<GroupId, Restored> {
+    followed: &Followed,
+) -> Result<BTreeMap<GroupId, Restored>, Damage> {
+    let disk = &log.store.disk;
+    let Followed { terms, suspects, strays } = followed;
+    let mut problems = strays.damage(|segment| disk.path(&segment_name(segment)));
     let none = Terms::default();
     let mut restored = BTreeMap::new();
     log.store.index.each(|group, state| {
-        if damaged.contains_key(&group) {
+        if suspects.floor(group).is_some() {
             return;
         }
         let runs = terms.get(&group).unwrap_or(&none).runs(state.snapshot, state.last);
@@ -349,16 +369,12 @@ fn restore<D: Disk>(
                 format!("entry {index} of the group is of an earlier term than the one before")
             }
         };
-        let damage = Damage { file: log.store.disk.path(""), offset: 0, what, groups: vec![group] };
-        tracing::error!("{damage}");
-        damaged.insert(group, damage);
+        problems.push(Damage { file: disk.path(""), offset: 0, what, groups: vec![group] });
     });
-    restored
-}
-
-/// What is wrong with a group that should have this entry: no log is written like that.
-pub(crate) fn gap(index: Index) -> String {
-    format!("entry {index} of the group is nowhere in it")
+    for damage in &problems {
+        tracing::error!("{damage}; nobody knows what else is missing");
+    }
+    problems.into_iter().min_by_key(|damage| damage.groups.clone()).map_or(Ok(restored), Err)
 }
 
 /// Begins to write: in a new segment, unless the log was closed or there is no room for one, and
@@ -406,11 +422,7 @@ fn burial<D: Disk>(
     if tombstone.is_some() && lost.is_none() {
         return None;
     }
-    let replica = log.store.index.with(group, |log| match log.gap() {
-        None => log.replica(),
-        // What says which replica it is may be missing as well.
-        Some(_) => log.latest_replica(),
-    });
+    let replica = log.store.index.with(group, |log| log.replica());
     let floors = [Some(replica.next()), tombstone, lost];
     Some((group, floors.into_iter().flatten().max()?))
 }
