@@ -59,25 +59,20 @@ impl<R> Arrivals<R> {
         self.0.insert((group, from), arrival);
     }
 
-    /// The receiver of a part, if the part is the next one of its snapshot. `None` when no snapshot
-    /// of the group is arriving from there.
+    /// The receiver of a part, if the part is the next one of its snapshot.
     ///
     /// # Errors
-    /// When the part does not follow the last one.
-    pub(crate) fn next(
-        &mut self,
-        part: Part,
-        now: Instant,
-    ) -> Result<Option<&mut R>, &'static str> {
-        let Some(arrival) = self.0.get_mut(&(part.group, part.from)) else {
-            return Ok(None);
-        };
+    /// When no snapshot of the group is arriving from there; when the part does not follow the last
+    /// one.
+    pub(crate) fn next(&mut self, part: Part, now: Instant) -> Result<&mut R, &'static str> {
+        let arrival = self.0.get_mut(&(part.group, part.from));
+        let arrival = arrival.ok_or("its beginning is not here any more")?;
         if (arrival.last, arrival.offset) != (part.last, part.offset) {
             return Err("its parts don't follow each other");
         }
         arrival.offset += part.bytes;
         arrival.newest = now;
-        Ok(Some(&mut arrival.receiver))
+        Ok(&mut arrival.receiver)
     }
 
     /// Gives a group's snapshots up.
@@ -132,10 +127,10 @@ mod tests {
     fn a_snapshot_is_taken_when_it_is_whole() {
         let (mut arrivals, now) = (Arrivals::new(), Instant::now());
         begin(&mut arrivals, 1, now);
-        assert_eq!(arrivals.next(part(1, 0), now), Ok(Some(&mut 1)));
+        assert_eq!(arrivals.next(part(1, 0), now), Ok(&mut 1));
         assert!(arrivals.next(part(1, 0), now).is_err(), "it came before");
-        assert_eq!(arrivals.next(part(1, 10), now), Ok(Some(&mut 1)));
-        assert_eq!(arrivals.next(part(2, 0), now), Ok(None));
+        assert_eq!(arrivals.next(part(1, 10), now), Ok(&mut 1));
+        assert!(arrivals.next(part(2, 0), now).is_err(), "it has not begun");
         assert_eq!(arrivals.take(GroupId(1), PEER, LogId::default()), Some(1));
         begin(&mut arrivals, 1, now);
         assert_eq!(arrivals.take(GroupId(1), PEER, LogId::default()), None);
@@ -146,18 +141,18 @@ mod tests {
         let (mut arrivals, now) = (Arrivals::new(), Instant::now());
         let former = Part { from: NodeId(3), ..part(1, 0) };
         arrivals.begin(former, 20, 0, now);
-        assert_eq!(arrivals.next(former, now), Ok(Some(&mut 0)));
+        assert_eq!(arrivals.next(former, now), Ok(&mut 0));
         begin(&mut arrivals, 1, now);
-        assert_eq!(arrivals.next(part(1, 0), now), Ok(Some(&mut 1)));
+        assert_eq!(arrivals.next(part(1, 0), now), Ok(&mut 1));
         assert!(arrivals.next(Part { offset: 30, ..former }, now).is_err());
         arrivals.spoil(GroupId(1), former.from, former.last);
         // It begins again, with one that it has made meanwhile, and offers it.
         let former = Part { last: LogId::new(Term(1), Index(9)), ..former };
         arrivals.begin(former, 10, 2, now);
-        assert_eq!(arrivals.next(former, now), Ok(Some(&mut 2)));
+        assert_eq!(arrivals.next(former, now), Ok(&mut 2));
         assert_eq!(arrivals.take(GroupId(1), former.from, LogId::default()), None);
         assert_eq!(arrivals.take(GroupId(1), former.from, former.last), Some(2));
-        assert_eq!(arrivals.next(part(1, 10), now), Ok(Some(&mut 1)));
+        assert_eq!(arrivals.next(part(1, 10), now), Ok(&mut 1));
         assert_eq!(arrivals.take(GroupId(1), PEER, former.last), None, "it is of another");
         assert_eq!(arrivals.take(GroupId(1), PEER, LogId::default()), Some(1));
         assert!(arrivals.0.is_empty());
@@ -171,7 +166,7 @@ mod tests {
             arrivals.begin(Part { from: NodeId(3), ..part(group, 0) }, 20, 0, now);
         }
         arrivals.spoil(GroupId(1), PEER, LogId::default());
-        assert_eq!(arrivals.next(part(1, 0), now), Ok(None));
+        assert!(arrivals.next(part(1, 0), now).is_err());
         assert_eq!(arrivals.0.len(), 3);
         arrivals.forget(GroupId(2));
         assert_eq!(arrivals.0.len(), 1);

@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use logboat_raft::{GroupId, LogId, Message, NodeId};
 use logboat_storage::{OpenSnapshot, SnapshotReceiver, SnapshotStore};
 use logboat_transport::{Outgoing, SnapshotChunk, SnapshotSource, Transport};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 
 /// How often a thread that has nothing else to do looks for snapshots that came to a halt.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
+
+const NO_MEMORY: &str = "there is no memory for it";
+const NO_REPLICA: &str = "no replica here has a use for it";
 
 /// Why a snapshot was not received; it is only ever printed.
 type SnapshotFailure = Box<dyn std::error::Error + Send + Sync>;
@@ -44,6 +47,8 @@ pub(crate) struct SnapshotThread {
     guard: Guard,
     arrivals: Arrivals<SnapshotReceiver>,
     taken: TakenParts,
+    /// The snapshot of each peer that was refused last: of what is left of it nothing is said.
+    refused: HashMap<NodeId, (GroupId, LogId)>,
     finishers: Finishers,
     /// What peers sent that waits until the finishers have room.
     held: VecDeque<SnapshotJob>,
@@ -70,6 +75,7 @@ impl SnapshotThread {
             guard: guard.clone(),
             arrivals: Arrivals::new(),
             taken,
+            refused: HashMap::new(),
             finishers: Finishers::new(guard.clone()),
             held: VecDeque::new(),
             departures: Departures::default(),
@@ -97,6 +103,10 @@ impl SnapshotThread {
                 self.send(departure);
             }
             self.removals.retry(&self.store, now);
+            // What came while the thread stood still, or waits, counts as here.
+            if jobs.is_empty() && self.held.is_empty() {
+                self.arrivals.expire(now);
+            }
             let due = self.departures.next_due().into_iter().chain(self.removals.next_retry());
             let due = due.min().map(|due| due.saturating_duration_since(now));
             select! {
@@ -108,9 +118,7 @@ impl SnapshotThread {
                 recv(left) -> left => if let Ok((group, to)) = left {
                     self.departures.left(group, to, Instant::now());
                 },
-                default(due.unwrap_or(EXPIRY_INTERVAL).min(EXPIRY_INTERVAL)) => {
-                    self.arrivals.expire(Instant::now());
-                }
+                default(due.unwrap_or(EXPIRY_INTERVAL).min(EXPIRY_INTERVAL)) => {}
             }
         }
     }
@@ -152,10 +160,12 @@ impl SnapshotThread {
                 drop((chunk, permit));
                 self.taken.taken(from, part);
             }
-            SnapshotJob::Dropped { from, part, is_missed, permit: _permit } => {
-                if is_missed {
-                    self.spoiled(from, part.group, part.last, &"there is no memory for it");
+            SnapshotJob::Dropped { from, part, is_first, is_missed, permit: _permit } => {
+                if is_first {
+                    self.refused.remove(&from);
                 }
+                let why = if is_missed { NO_MEMORY } else { NO_REPLICA };
+                self.spoiled(from, part.group, part.last, &why);
                 self.taken.taken(from, part);
             }
             SnapshotJob::Offer { from, group, message, permit } => {
@@ -172,6 +182,7 @@ impl SnapshotThread {
             SnapshotJob::Closed { peer } => {
                 self.arrivals.closed(peer);
                 self.taken.closed(peer);
+                self.refused.remove(&peer);
             }
             SnapshotJob::Stop => {}
         }
@@ -226,13 +237,12 @@ impl SnapshotThread {
     }
 
     /// What is left of a snapshot is of no use: the sender need not go on.
+    /// Of what it had sent before it hears that, it is told nothing more.
     fn spoiled(&mut self, from: NodeId, group: GroupId, last: LogId, why: &dyn Display) {
         self.arrivals.spoil(group, from, last);
-        self.refuse(from, group, last, why);
-    }
-
-    fn refuse(&self, from: NodeId, group: GroupId, last: LogId, why: &dyn Display) {
-        refuse(&*self.transport, from, (group, last), why);
+        if self.refused.insert(from, (group, last)) != Some((group, last)) {
+            refuse(&*self.transport, from, (group, last), why);
+        }
     }
 
     fn try_chunk(&mut self, from: NodeId, chunk: &SnapshotChunk) -> Result<(), SnapshotFailure> {
@@ -245,13 +255,11 @@ impl SnapshotThread {
             bytes: chunk.data.len() as u64,
         };
         if chunk.offset == 0 {
-            self.arrivals.expire(now);
+            self.refused.remove(&from);
             let receiver = self.store.receive(chunk.group, chunk.last, chunk.total_bytes)?;
             self.arrivals.begin(part, chunk.total_bytes, receiver, now);
         }
-        if let Some(receiver) = self.arrivals.next(part, now)? {
-            receiver.write_all(&chunk.data)?;
-        }
+        self.arrivals.next(part, now)?.write_all(&chunk.data)?;
         Ok(())
     }
 

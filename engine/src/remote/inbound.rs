@@ -301,9 +301,10 @@ impl Inbound {
             return self.snapshots.submit(SnapshotJob::Chunk { from, chunk, permit });
         }
         self.gate.metrics.messages_dropped.inc_by(u64::from(is_wanted));
-        let (part, is_missed) = (PartPlace::of(&chunk), is_wanted);
+        let (part, is_first, is_missed) = (PartPlace::of(&chunk), chunk.offset == 0, is_wanted);
         if let Ok(permit) = self.parts.admit(0) {
-            self.snapshots.submit(SnapshotJob::Dropped { from, part, is_missed, permit });
+            let dropped = SnapshotJob::Dropped { from, part, is_first, is_missed, permit };
+            self.snapshots.submit(dropped);
         }
     }
 

@@ -103,6 +103,8 @@ pub enum SnapshotJob {
         from: NodeId,
         /// Which part it was.
         part: PartPlace,
+        /// Whether its snapshot begins with it.
+        is_first: bool,
         /// Whether there was no memory for it. Otherwise no replica here has any use for it.
         is_missed: bool,
         /// What the job takes of the memory for parts.

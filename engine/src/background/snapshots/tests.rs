@@ -20,6 +20,12 @@ const PEER: NodeId = NodeId(2);
 struct Wire(Mutex<Vec<Parcel>>);
 
 impl Wire {
+    /// How many refusals have left.
+    fn refusals(&self) -> usize {
+        let is_refusal = |parcel: &&Parcel| matches!(parcel, Parcel::SnapshotRefused { .. });
+        self.0.lock().iter().filter(is_refusal).count()
+    }
+
     /// How many parts the sender heard of.
     fn taken(&self) -> usize {
         let is_taken = |parcel: &&Parcel| matches!(parcel, Parcel::SnapshotTaken(_));
@@ -161,5 +167,50 @@ fn no_more_snapshots_arrive_than_can_be_checked() {
     assert_eq!((bench.open(), bench.wire.taken()), (0, GROUPS as usize));
     jobs.send(SnapshotJob::Stop).unwrap();
     running.join().unwrap();
+    bench.wal.close();
+}
+
+/// The rest would travel for nothing, and the sender would not know before it has offered all.
+#[test]
+fn what_has_no_beginning_here_and_what_nobody_wants_is_refused_at_once() {
+    let (bench, memory) = (Bench::new(), Admission::new(1 << 20));
+    let mut thread = bench.thread();
+    let last = LogId::new(Term(1), Index(9));
+    let permit = || memory.admit(0).unwrap();
+    let mut part = |group, offset| {
+        let data = vec![7; 10].into();
+        let chunk = SnapshotChunk { group, last, offset, total_bytes: 100, data };
+        thread.work(SnapshotJob::Chunk { from: PEER, chunk, permit: permit() });
+        bench.wire.refusals()
+    };
+    assert_eq!([10, 20, 30].map(|offset| part(GroupId(1), offset)), [1, 1, 1]);
+    assert_eq!([10, 20].map(|offset| part(GroupId(2), offset)), [2, 2]);
+    // It begins again, and a part is missing.
+    assert_eq!([0, 10, 30, 40].map(|offset| part(GroupId(2), offset)), [2, 2, 3, 3]);
+
+    let mut dropped = |is_first, end| {
+        let part = PartPlace { group: GroupId(3), last, end };
+        let (from, is_missed, permit) = (PEER, false, permit());
+        thread.work(SnapshotJob::Dropped { from, part, is_first, is_missed, permit });
+        bench.wire.refusals()
+    };
+    assert_eq!([dropped(true, 10), dropped(false, 20), dropped(true, 10)], [4, 4, 5]);
+    bench.wal.close();
+}
+
+/// What the other peers have sent meanwhile has not been looked at.
+#[test]
+fn a_thread_that_stood_still_gives_up_nothing_that_is_arriving() {
+    let (bench, memory) = (Bench::new(), Admission::new(1 << 20));
+    let mut thread = bench.thread();
+    let last = LogId::new(Term(1), Index(9));
+    let part = |from| Part { group: GroupId(1), from, last, offset: 0, bytes: 10 };
+    let receiver = bench.store.receive(GroupId(1), last, 20).unwrap();
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
+    thread.arrivals.begin(part(NodeId(3)), 20, receiver, long_ago);
+    let leader = tempfile::tempdir().unwrap();
+    let [chunk, _] = sent(leader.path(), GroupId(1), &memory);
+    thread.take(chunk);
+    assert!(thread.arrivals.next(part(NodeId(3)), Instant::now()).is_ok());
     bench.wal.close();
 }
