@@ -36,6 +36,10 @@ pub(crate) struct Departure {
     pub(crate) to: NodeId,
 }
 
+/// What is known of a stream on both of its ends: whether the receiver has refused it. Streams of
+/// the same snapshot to the same node have one each.
+pub(crate) type IsRefused = Arc<AtomicBool>;
+
 /// Which snapshots leave, and when.
 #[derive(Default)]
 pub(crate) struct Departures {
@@ -56,7 +60,7 @@ struct Sent {
     /// When all of it had left.
     left: Option<Instant>,
     /// Ends its stream, if it has not left yet.
-    is_refused: Arc<AtomicBool>,
+    is_refused: IsRefused,
 }
 
 /// How long to wait for a receiver that refuses (exponential backoff).
@@ -98,21 +102,23 @@ impl Departures {
 
     /// A group's snapshot up to `last` is on its way. Returns what becomes true if the receiver
     /// refuses it.
-    pub(crate) fn begun(&mut self, group: GroupId, to: NodeId, last: LogId) -> Arc<AtomicBool> {
-        let is_refused = Arc::<AtomicBool>::default();
+    pub(crate) fn begun(&mut self, group: GroupId, to: NodeId, last: LogId) -> IsRefused {
+        let is_refused = IsRefused::default();
         let sent = Sent { last, left: None, is_refused: Arc::clone(&is_refused) };
         self.sent.insert((group, to), sent);
         is_refused
     }
 
-    /// A snapshot that left, or failed to, makes room for another.
-    pub(crate) fn left(&mut self, group: GroupId, to: NodeId, now: Instant) {
+    /// A snapshot that left, or failed to, makes room for another. `stream` is what [`Self::begun`]
+    /// has returned.
+    pub(crate) fn left(&mut self, group: GroupId, to: NodeId, stream: &IsRefused, now: Instant) {
         if let Some(count) = self.leaving.get_mut(&to) {
             *count = count.saturating_sub(1);
         }
         self.leaving.retain(|_, count| *count > 0);
-        // If not, it was refused on its way.
-        let Some(sent) = self.sent.get_mut(&(group, to)) else { return };
+        // If not, it was refused on its way, or another was sent since.
+        let is_it = |sent: &&mut Sent| Arc::ptr_eq(&sent.is_refused, stream);
+        let Some(sent) = self.sent.get_mut(&(group, to)).filter(is_it) else { return };
         sent.left = Some(now);
         let of_group = self.groups.get_mut(&(group, to)).into_iter();
         of_group.chain(self.nodes.get_mut(&to)).for_each(|backoff| backoff.left = Some(now));
@@ -207,8 +213,8 @@ mod tests {
             assert_eq!(left, Some(departure(1)));
             sent += 1;
             now += transfer;
-            departures.begun(GroupId(1), PEER, LAST);
-            departures.left(GroupId(1), PEER, now);
+            let stream = departures.begun(GroupId(1), PEER, LAST);
+            departures.left(GroupId(1), PEER, &stream, now);
             assert!(departures.refused(GroupId(1), PEER, LAST, now));
         }
         sent
@@ -231,8 +237,8 @@ mod tests {
             match departures.next(now) {
                 Some(Departure { group, .. }) => {
                     sent += 1;
-                    departures.begun(group, PEER, LAST);
-                    departures.left(group, PEER, now);
+                    let stream = departures.begun(group, PEER, LAST);
+                    departures.left(group, PEER, &stream, now);
                     assert!(departures.refused(group, PEER, LAST, now));
                     departures.add(departure(group.0));
                 }
@@ -253,7 +259,7 @@ mod tests {
         let left: Vec<_> = std::iter::from_fn(|| departures.next(now)).collect();
         assert_eq!(left.len(), MAX_LEAVING);
         assert_eq!(left.iter().filter(|departure| departure.to == PEER).count(), MAX_A_PEER);
-        departures.left(left[0].group, left[0].to, now);
+        departures.left(left[0].group, left[0].to, &IsRefused::default(), now);
         assert!(departures.next(now).is_some());
         assert!(departures.next(now).is_none());
     }
@@ -268,8 +274,8 @@ mod tests {
         assert_eq!(departures.next(now), None);
         let due = departures.next_due().unwrap();
         assert_eq!(departures.next(due), Some(departure(1)));
-        departures.begun(GroupId(1), PEER, LAST);
-        departures.left(GroupId(1), PEER, due);
+        let stream = departures.begun(GroupId(1), PEER, LAST);
+        departures.left(GroupId(1), PEER, &stream, due);
         assert_eq!(departures.next(due), None);
         let later = due + REFUSAL_PATIENCE;
         departures.add(departure(1));
@@ -291,7 +297,7 @@ mod tests {
             assert!(!is_refused.load(Ordering::Relaxed));
             assert!(departures.refused(GroupId(1), PEER, LAST, now));
             assert!(is_refused.load(Ordering::Relaxed));
-            departures.left(GroupId(1), PEER, now);
+            departures.left(GroupId(1), PEER, &is_refused, now);
         }
         assert!(waits[1..].windows(2).all(|pair| pair[0] < pair[1]), "{waits:?}");
     }
@@ -310,8 +316,12 @@ mod tests {
         assert!(!departures.refused(GroupId(1), NodeId(3), newer, now));
         assert!(departures.refused(GroupId(1), PEER, newer, now));
         assert!(!departures.refused(GroupId(1), PEER, newer, now));
-        departures.begun(GroupId(1), PEER, newer);
-        departures.left(GroupId(1), PEER, now);
+        let former = departures.begun(GroupId(1), PEER, newer);
+        let stream = departures.begun(GroupId(1), PEER, newer);
+        departures.left(GroupId(1), PEER, &former, now);
+        departures.next(now + REFUSAL_PATIENCE);
+        assert_eq!(departures.sent.len(), 1, "it may be refused yet: the other one has left");
+        departures.left(GroupId(1), PEER, &stream, now);
         departures.next(now + REFUSAL_PATIENCE);
         assert!(departures.sent.is_empty(), "it counts as taken");
     }

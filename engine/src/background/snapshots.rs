@@ -2,7 +2,7 @@
 
 use crate::admission::Permit;
 use crate::background::arrivals::{Arrivals, Part};
-use crate::background::departures::{Departure, Departures};
+use crate::background::departures::{Departure, Departures, IsRefused};
 use crate::background::finishers::Finishers;
 use crate::background::guard::Guard;
 use crate::background::lazy_snapshot::LazySnapshot;
@@ -22,6 +22,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -34,8 +35,8 @@ const NO_REPLICA: &str = "no replica here has a use for it";
 /// Why a snapshot was not received; it is only ever printed.
 type SnapshotFailure = Box<dyn std::error::Error + Send + Sync>;
 
-/// A group whose snapshot has left for a node.
-type Sent = (GroupId, NodeId);
+/// A group whose snapshot has left for a node, and which of its streams it was.
+type Sent = (GroupId, NodeId, IsRefused);
 
 /// The state of the snapshot thread.
 pub(crate) struct SnapshotThread {
@@ -115,8 +116,8 @@ impl SnapshotThread {
                     Ok(job) => self.take(job),
                 },
                 recv(finished) -> _ => self.go_on(),
-                recv(left) -> left => if let Ok((group, to)) = left {
-                    self.departures.left(group, to, Instant::now());
+                recv(left) -> left => if let Ok((group, to, stream)) = left {
+                    self.departures.left(group, to, &stream, Instant::now());
                 },
                 default(due.unwrap_or(EXPIRY_INTERVAL).min(EXPIRY_INTERVAL)) => {}
             }
@@ -199,11 +200,12 @@ impl SnapshotThread {
                 let reason = missing.map_or_else(|error| error.to_string(), |_| "none".to_owned());
                 tracing::error!(group = group.0, "no snapshot to send: {reason}");
                 let event = GroupEvent::SnapshotSent { to, meta: None };
-                let _ = left.send((group, to));
+                let _ = left.send((group, to, IsRefused::default()));
                 return worker.post(Event::Local(slot, event));
             }
         };
         let is_refused = self.departures.begun(group, to, meta.last);
+        let stream = Arc::clone(&is_refused);
         let sent = self.metrics.snapshots_sent.clone();
         let source = SnapshotSource {
             group,
@@ -213,8 +215,11 @@ impl SnapshotThread {
             done: Box::new(move |result| {
                 sent.inc_by(u64::from(result.is_ok()));
                 let meta = result.is_ok().then_some(meta);
-                let _ = left.send((group, to));
-                worker.post(Event::Local(slot, GroupEvent::SnapshotSent { to, meta }));
+                // The replica has heard of a refusal, and may have asked for another by now.
+                if !stream.load(Ordering::Relaxed) {
+                    worker.post(Event::Local(slot, GroupEvent::SnapshotSent { to, meta }));
+                }
+                let _ = left.send((group, to, stream));
             }),
         };
         self.transport.send_snapshot(to, source);

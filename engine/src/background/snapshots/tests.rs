@@ -3,6 +3,7 @@ use crate::admission::Admission;
 use crate::background::pool::{Pool, PoolKind};
 use crate::background::stuck_calls::StuckCalls;
 use crate::peers::Peers;
+use crate::replica::event::offered_snapshot;
 use crate::status::UserCode;
 use crate::turn::slot::Slot;
 use logboat_raft::{ClusterId, Configuration, Incarnation, Index, Payload, SnapshotMeta, Term};
@@ -15,9 +16,9 @@ use std::path::Path;
 
 const PEER: NodeId = NodeId(2);
 
-/// Keeps what is sent.
+/// Keeps what is sent, and the snapshots that are to be.
 #[derive(Default)]
-struct Wire(Mutex<Vec<Parcel>>);
+struct Wire(Mutex<Vec<Parcel>>, Mutex<Vec<SnapshotSource>>);
 
 impl Wire {
     /// How many refusals have left.
@@ -41,7 +42,10 @@ impl Transport for Wire {
         Ok(())
     }
 
-    fn send_snapshot(&self, _: NodeId, _: SnapshotSource) {}
+    fn send_snapshot(&self, _: NodeId, source: SnapshotSource) {
+        self.1.lock().push(source);
+    }
+
     fn snapshot_taken(&self, _: NodeId, _: &SnapshotTaken) {}
     fn disconnect(&self, _: NodeId, _: &str) {}
 
@@ -212,5 +216,30 @@ fn a_thread_that_stood_still_gives_up_nothing_that_is_arriving() {
     let [chunk, _] = sent(leader.path(), GroupId(1), &memory);
     thread.take(chunk);
     assert!(thread.arrivals.next(part(NodeId(3)), Instant::now()).is_ok());
+    bench.wal.close();
+}
+
+/// At the first word the leader asks for another. At a second one it would take that for failed.
+#[test]
+fn the_end_of_a_stream_that_was_refused_is_told_once() {
+    let (bench, memory, group) = (Bench::new(), Admission::new(1 << 20), GroupId(1));
+    let [_, offer] = sent(&bench.directory.path().join("snapshots"), group, &memory);
+    let SnapshotJob::Offer { message, .. } = offer else { panic!("it offers") };
+    let last = offered_snapshot(&message).unwrap();
+    // The store has read its directory before the snapshot was there.
+    let store = SnapshotStore::open(&bench.directory.path().join("snapshots")).unwrap();
+    let bench = Bench { store, ..bench };
+    let mut thread = bench.thread();
+    for is_refused in [false, true] {
+        thread.send(Departure { group, slot: Slot::default(), to: PEER });
+        let source = bench.wire.1.lock().pop().unwrap();
+        if is_refused {
+            thread.refused(PEER, group, last);
+        }
+        (source.done)(Err(SendError::NotTaken));
+        let mut events = Vec::new();
+        bench.workers.of(group).take(&mut events);
+        assert_eq!(events.len(), 1, "whether it is refused: {is_refused}");
+    }
     bench.wal.close();
 }
