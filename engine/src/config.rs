@@ -96,8 +96,9 @@ pub struct NodeConfig {
     pub request_timeout: Duration,
     /// How long a call of a state machine may take before it is taken for one that hangs. Its
     /// worker then goes on with its other groups on a fresh thread, and its replica does not lead
-    /// until the call returns. A [`SnapshotWriter`](crate::SnapshotWriter) gets ten times as long,
-    /// from one write to the next. At least 10 ms.
+    /// until the call returns. Nor does one lead that could not read what it is to apply for so
+    /// long, for want of descriptors or memory. A [`SnapshotWriter`](crate::SnapshotWriter) gets
+    /// ten times as long, from one write to the next. At least 10 ms.
     pub state_machine_timeout: Duration,
     /// The largest command or query, in bytes. It must fit a frame between nodes, which takes
     /// 63 MiB.

@@ -29,6 +29,7 @@ use crate::remote::relays::Relays;
 use crate::replica::group::Shared;
 use crate::service::Services;
 use crate::turn::jobs::{JobQueue, LogReadQueue, SnapshotJob, SnapshotQueue};
+use crate::turn::storage::PatientStorage;
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use crate::worker::runtime::{Intervals, Runtime};
@@ -40,7 +41,7 @@ use logboat_storage::{
 use logboat_transport::{Inbox, StartError as TransportError, Transport, TransportMetrics};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -157,7 +158,7 @@ pub(crate) fn assemble(
     let writers = new_writers(&disk, &user_code, &gate);
     let snapshots = new_snapshot_thread(config, writers, &transport, &shared, &workers, &guard)
         .start(snapshot_jobs)?;
-    let (log_reads, log_reader) = start_log_reader(&disk, &workers, &guard)?;
+    let (log_reads, log_reader) = start_log_reader(config, &disk, &workers, &guard)?;
     let context = WorkerContext {
         node: config.node,
         wal: disk.wal.clone(),
@@ -287,12 +288,14 @@ fn new_snapshot_thread(
 }
 
 fn start_log_reader(
+    config: &NodeConfig,
     disk: &Disk,
     workers: &Workers,
     guard: &Guard,
 ) -> io::Result<(LogReadQueue, JoinHandle<()>)> {
     let (log_reads, jobs) = JobQueue::new();
-    let log_reader = LogReader::new(disk.wal.clone(), workers.clone(), guard.clone());
+    let patience = config.state_machine_timeout;
+    let log_reader = LogReader::new(disk.wal.clone(), workers.clone(), guard.clone(), patience);
     Ok((log_reads, log_reader.start(jobs)?))
 }
 
@@ -373,11 +376,13 @@ fn start_runtime(
     config: &NodeConfig,
     workers: &Workers,
     context: WorkerContext,
-    gate: &AdmissionGate,
+    gate: &Arc<AdmissionGate>,
     disk: &Disk,
 ) -> io::Result<Runtime> {
     let pacer = Pacer::new(Arc::clone(&gate.admission));
-    let storage = Arc::new(disk.snapshots.clone());
+    let gate = Arc::clone(gate);
+    let is_over = move || gate.stopped.load(Ordering::Relaxed);
+    let storage = Arc::new(PatientStorage::new(disk.snapshots.clone(), is_over));
     let intervals = Intervals {
         heartbeat: config.heartbeat_interval,
         state_machine_timeout: config.state_machine_timeout,

@@ -75,6 +75,8 @@ pub enum GroupEvent {
         /// Whether it was found to be of no use.
         is_over: bool,
     },
+    /// The entries to apply next can't be read for long. Descriptors or memory are short.
+    LogReadLate,
     /// The log wants room: make a snapshot.
     Compact,
     /// A call of the state machine, which went on while the replica ran, has ended.
@@ -180,6 +182,7 @@ impl GroupEvent {
             | Self::Message { .. }
             | Self::Founders { .. }
             | Self::LogRead { .. }
+            | Self::LogReadLate
             | Self::Disconnected(_)
             | Self::SnapshotWritten(_)
             | Self::SnapshotSent { .. }

@@ -123,6 +123,8 @@ pub struct Group {
     queries: Option<Box<Queries>>,
     /// Since when the state machine wants to be asked again later.
     retrying: Option<Retrying>,
+    /// Whether the entries that it is to apply next can't be read for long.
+    is_log_read_late: bool,
 }
 
 impl Group {
@@ -171,6 +173,7 @@ impl Group {
             on_disk: None,
             queries: None,
             retrying: None,
+            is_log_read_late: false,
             machine: Some(machine),
         }
     }
@@ -252,6 +255,7 @@ impl Group {
             GroupEvent::Compact => self.snapshot(run),
             GroupEvent::Called(ended) => self.end_call(run, *ended),
             GroupEvent::Stuck => self.stuck(run),
+            GroupEvent::LogReadLate => self.log_read_late(run),
             GroupEvent::Queried { number, answer } => self.queried(run, number, answer),
             GroupEvent::QueryStuck(number) => self.query_stuck(run, number),
             #[cfg(feature = "internals")]

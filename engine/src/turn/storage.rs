@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Adopts a snapshot that a leader sent.
 pub trait Storage: Send + Sync {
-    /// Opens the received snapshot that this is of, or the current one if that is it. Waits while
-    /// descriptors are short.
+    /// Opens the received snapshot that this is of, or the current one if that is it.
     ///
     /// # Errors
     /// When it is missing or damaged.
@@ -34,11 +33,42 @@ pub trait Storage: Send + Sync {
     fn current_snapshot(&self, group: GroupId) -> Option<SnapshotInfo>;
 }
 
+/// The snapshots of a node, which are opened later while descriptors are short, until the node
+/// stops.
+pub(crate) struct PatientStorage<D: SnapshotDisk, F> {
+    snapshots: SnapshotStore<D>,
+    is_over: F,
+}
+
+impl<D: SnapshotDisk, F: Fn() -> bool> PatientStorage<D, F> {
+    pub(crate) const fn new(snapshots: SnapshotStore<D>, is_over: F) -> Self {
+        Self { snapshots, is_over }
+    }
+}
+
+impl<D: SnapshotDisk, F: Fn() -> bool + Send + Sync> Storage for PatientStorage<D, F> {
+    fn open_received(&self, group: GroupId, meta: &SnapshotMeta) -> io::Result<Box<dyn io::Read>> {
+        let read = || self.snapshots.read_received(group, meta);
+        let reader = read_patiently(group, read, SnapshotError::passes, &self.is_over);
+        Ok(Box::new(reader.map_err(io::Error::other)?))
+    }
+
+    fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<()> {
+        self.snapshots.adopt_snapshot(group, last)
+    }
+
+    fn discard_snapshot(&self, group: GroupId, last: LogId) {
+        self.snapshots.discard_snapshot(group, last);
+    }
+
+    fn current_snapshot(&self, group: GroupId) -> Option<SnapshotInfo> {
+        self.snapshots.current_snapshot(group)
+    }
+}
+
 impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
     fn open_received(&self, group: GroupId, meta: &SnapshotMeta) -> io::Result<Box<dyn io::Read>> {
-        let read = || self.read_received(group, meta);
-        let reader = read_patiently(group, read, SnapshotError::passes, || false);
-        Ok(Box::new(reader.map_err(io::Error::other)?))
+        Ok(Box::new(self.read_received(group, meta).map_err(io::Error::other)?))
     }
 
     fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<()> {
@@ -81,5 +111,36 @@ impl Storage for NoStorage {
     fn current_snapshot(&self, _: GroupId) -> Option<SnapshotInfo> {
         self.questions.fetch_add(1, Ordering::Relaxed);
         Some(SnapshotInfo { last: LogId::default(), bytes: self.snapshot_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat_raft::{Configuration, Index, NodeId, Term};
+    use logboat_storage::simulation::SimSnapshotDisk;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn a_snapshot_for_which_descriptors_are_short_is_opened_later_unless_the_node_stops() {
+        let disk = SimSnapshotDisk::default();
+        let snapshots = SnapshotStore::open_on(disk.clone()).unwrap();
+        let configuration = Configuration::founding(&[NodeId(1)], None).into();
+        let meta = SnapshotMeta { last: LogId::new(Term(1), Index(7)), configuration };
+        snapshots.create(GroupId(1), meta.clone()).unwrap().finish().unwrap();
+        let asked = Arc::new(AtomicU64::new(0));
+        for stops in [false, true] {
+            disk.refuse_files(true);
+            let (asked, disk) = (Arc::clone(&asked), disk.clone());
+            // Whoever waits asks that before each new attempt.
+            let is_over = move || {
+                disk.refuse_files(stops);
+                asked.fetch_add(1, Ordering::Relaxed);
+                stops
+            };
+            let storage = PatientStorage::new(snapshots.clone(), is_over);
+            assert_eq!(storage.open_received(GroupId(1), &meta).is_err(), stops);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 }

@@ -61,6 +61,9 @@ impl Group {
         if self.halted {
             return;
         }
+        if target == LogReadTarget::Apply {
+            self.has_read_log(run);
+        }
         // A snapshot may have taken the place of what was to be applied meanwhile.
         let awaited = target == LogReadTarget::Apply && first == self.handed.index.next();
         match entries {

@@ -229,6 +229,23 @@ impl Group {
         }
     }
 
+    /// Does the same if the entries that the state machine is to apply next can't be read for too
+    /// long. They are tried again all the while.
+    pub(super) fn log_read_late(&mut self, run: &mut RunContext<'_>) {
+        if !self.halted {
+            self.is_log_read_late = true;
+            tracing::warn!(group = self.id.0, "what it is to apply could not be read for long");
+            self.step_aside(run);
+        }
+    }
+
+    /// The entries that the state machine is to apply next were read.
+    pub(super) fn has_read_log(&mut self, run: &mut RunContext<'_>) {
+        if std::mem::take(&mut self.is_log_read_late) {
+            self.may_lead_again(run);
+        }
+    }
+
     /// Until when the state machine may put off its commands.
     pub(super) fn patience_ends_at(&self) -> Option<Time> {
         let retrying = self.retrying.filter(|retrying| !retrying.is_stuck && !self.halted);
@@ -252,10 +269,11 @@ impl Group {
         self.absence.as_ref().is_some_and(|absence| absence.retries_at.is_none())
     }
 
-    /// Whether a call takes too long, or a query of the reader.
+    /// Whether a call takes too long, a query of the reader, or a read of the log.
     pub(super) fn is_stuck(&self) -> bool {
         self.absence.as_ref().is_some_and(|absence| absence.is_stuck)
             || self.retrying.is_some_and(|retrying| retrying.is_stuck)
+            || self.is_log_read_late
             || self.has_stuck_query()
     }
 

@@ -57,6 +57,7 @@ impl Restoring {
             | GroupEvent::SnapshotChecked { .. }
             | GroupEvent::Called(_)
             | GroupEvent::Stuck
+            | GroupEvent::LogReadLate
             | GroupEvent::Queried { .. }
             | GroupEvent::QueryStuck(_)
             | GroupEvent::Stop(_)

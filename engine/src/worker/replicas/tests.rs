@@ -12,7 +12,7 @@ use crate::turn::storage::NoStorage;
 use bytes::Bytes;
 use logboat_raft::{
     Config, Configuration, Entries, Epoch, Index, LogId, LogReadTarget, Message, Payload, Raft,
-    ReadMode, ReadToken, ReplicaId, Restored, Round, SnapshotMeta, Term, VotersDigest,
+    ReadMode, ReadToken, ReplicaId, Restored, RoleKind, Round, SnapshotMeta, Term, VotersDigest,
 };
 use logboat_transport::{Parcel, decode};
 use std::io;
@@ -180,6 +180,25 @@ fn one_that_is_started_again_takes_the_place_of_the_one_before() {
 }
 
 #[test]
+fn a_replica_that_can_not_read_what_it_is_to_apply_does_not_lead_until_it_can() {
+    let mut worker = Worker::new();
+    let slot = worker.start(GroupId(1), &[OWN]);
+    let mut led = |event| {
+        worker.replicas.post(slot, event);
+        worker.run();
+        let raft = running(&mut worker.replicas.table, slot.index).group.raft();
+        (raft.role() == RoleKind::Leader, raft.may_lead())
+    };
+    let read = |target| GroupEvent::LogRead { target, first: Index(1), entries: Ok(Vec::new()) };
+    assert_eq!(led(GroupEvent::Tick), (true, true));
+    assert_eq!(led(GroupEvent::LogReadLate), (false, false));
+    // That a follower's entries can be read says nothing.
+    assert_eq!(led(read(LogReadTarget::Peer(PEER))), (false, false));
+    assert_eq!(led(GroupEvent::Tick), (false, false));
+    assert!(led(read(LogReadTarget::Apply)).1);
+}
+
+#[test]
 fn what_comes_late_for_a_replica_reaches_no_other() {
     let mut worker = Worker::new();
     let former = worker.start(GroupId(1), &[OWN]);
@@ -205,6 +224,7 @@ fn what_comes_late_for_a_replica_reaches_no_other() {
         GroupEvent::Halt,
         GroupEvent::Fail("for another".to_owned()),
         GroupEvent::Stuck,
+        GroupEvent::LogReadLate,
         GroupEvent::SnapshotWritten(None),
         GroupEvent::SnapshotSent { to: PEER, meta: None },
         GroupEvent::LogRead {
