@@ -297,21 +297,23 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether what the node has promised is damaged or gone, and nobody can tell which groups that
+    /// Whether what the node has promised is damaged, and nobody can tell which groups that
     /// concerns. Then it can never start again on this directory, nor under its id: it may only
     /// come back as another node, once the cluster has given it up.
+    ///
+    /// That can't be taken back, so it is said only where something is there which is not what was
+    /// written. What is missing as a whole, or can't be read, may be there at the next start: a
+    /// disk that was not mounted, or does not answer. And what another build has written is not
+    /// damaged.
     #[must_use]
     pub const fn is_damage(&self) -> bool {
         match self {
             Self::Directory(error) => matches!(error, DirectoryError::Damaged { .. }),
-            Self::Wal(error) => matches!(
-                error,
-                WalError::Corrupt(_)
-                    | WalError::Missing(_)
-                    | WalError::Short { .. }
-                    | WalError::Unreadable { .. }
-            ),
-            Self::Snapshots(error) => matches!(error, SnapshotError::Damaged { .. }),
+            Self::Wal(WalError::Corrupt(_) | WalError::Missing(_)) => true,
+            // A log of which nothing is there ends before any segment.
+            Self::Wal(WalError::Short { end, .. }) => end.segment > 0,
+            // A start reads no contents of snapshots: their damage costs replicas.
+            Self::Wal(_) | Self::Snapshots(_) => false,
             Self::Config(_) | Self::OtherIncarnation { .. } => false,
             Self::Transport(_) | Self::Io(_) => false,
         }

@@ -7,13 +7,15 @@ mod common;
 
 use bytes::Bytes;
 use common::{Counter, TestResult, number};
-use logboat::{GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, Tuning};
+use logboat::wal::WalError;
+use logboat::{GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, StartError, Tuning};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs;
+use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const GROUP: GroupId = GroupId(1);
@@ -79,6 +81,56 @@ async fn a_node_with_an_empty_disk_is_refused_by_all_and_told_so() -> TestResult
     two.stop();
     one.stop();
     Ok(())
+}
+
+/// A disk may not be mounted at one start, and be there at the next. So the node must not give up
+/// its id for that.
+#[tokio::test]
+async fn what_is_missing_as_a_whole_is_no_damage() -> TestResult {
+    let members = BTreeMap::from([(NodeId(1), free_address()?)]);
+    let dir = tempfile::tempdir()?;
+    let config = || NodeConfig::new(NodeId(1), members.clone(), dir.path()).unwrap();
+    let (node, group) = start(NodeId(1), &members, dir.path())?;
+    group.view().led().await;
+    node.stop();
+    drop((node, group));
+    let refused = |is_damage: bool| {
+        let error = Node::start(config()).err().unwrap();
+        assert_eq!(error.is_damage(), is_damage, "{error}");
+    };
+    let aside = dir.path().join("aside");
+    for name in ["wal", "snapshots", "BOOT"] {
+        fs::rename(dir.path().join(name), &aside)?;
+        refused(false);
+        fs::rename(&aside, dir.path().join(name))?;
+    }
+    let wal = dir.path().join("wal");
+    fs::rename(&wal, &aside)?;
+    fs::create_dir(&wal)?;
+    refused(false);
+    fs::remove_dir_all(&wal)?;
+    fs::rename(&aside, &wal)?;
+    // Bytes that are there and are not what was written are damage.
+    let path = wal.join("0000000001.wal");
+    let mut content = fs::read(&path)?;
+    content[16] ^= 1;
+    fs::write(&path, content)?;
+    refused(true);
+    Ok(())
+}
+
+#[test]
+fn what_another_build_wrote_or_a_device_can_t_read_is_no_damage() {
+    let (file, what) = (PathBuf::from("0000000001.wal"), "format version 8".to_owned());
+    let newer = WalError::OtherVersion { file: file.clone(), what };
+    let refused = WalError::Io { path: file, source: io::Error::other("EIO") };
+    for error in [newer, refused] {
+        assert!(!StartError::from(error).is_damage());
+    }
+}
+
+fn free_address() -> io::Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
 #[tokio::test]

@@ -4,10 +4,10 @@
 //! noticed. It is written when the directory is made, when the node is founded, at each start
 //! before any peer hears of the node, and after each stop.
 
-use crate::files::{TextFields, log_position, read_checked, write_checked};
+use crate::files::{TextFields, log_position, of_another_build, read_checked, write_checked};
 use logboat_raft::{BootCount, BootNonce, LogPosition, Start};
 use parking_lot::Mutex;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) const BOOT: &str = "BOOT";
@@ -95,7 +95,7 @@ impl BootFile {
             return Ok(None);
         };
         let record = BootRecord::parse(&text);
-        let record = record.map_err(|what| io::Error::new(ErrorKind::InvalidData, what))?;
+        let record = record.map_err(of_another_build)?;
         Ok(Some(Self { directory: directory.to_owned(), record: Mutex::new(record) }))
     }
 

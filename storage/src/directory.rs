@@ -78,7 +78,7 @@ impl DataDir {
     /// # Errors
     /// [`DirectoryError`] when it is in use or damaged, or no node's.
     pub fn open_stored(path: &Path) -> Result<(Self, Identity), DirectoryError> {
-        let nobodys = || DirectoryError::Damaged {
+        let nobodys = || DirectoryError::Missing {
             file: path.join(IDENTITY),
             what: "it is missing: this is no data directory of a node".to_owned(),
         };
@@ -97,7 +97,7 @@ impl DataDir {
     ) -> Result<(Self, Identity), DirectoryError> {
         refuse_remains(path)?;
         let boot = BootFile::open(path).map_err(|error| unreadable(&path.join(BOOT), error))?;
-        let boot = boot.ok_or_else(|| DirectoryError::Damaged {
+        let boot = boot.ok_or_else(|| DirectoryError::Missing {
             file: path.join(BOOT),
             what: "it is missing, though the node has an identity: it was deleted, or an earlier \
                    build of Logboat made the directory"
@@ -181,12 +181,28 @@ pub enum DirectoryError {
         /// The members as given.
         given: Vec<NodeId>,
     },
-    /// The file that says whose it is can't be believed.
+    /// A file is not what was written.
     #[error("{}: {what}", .file.display())]
     Damaged {
         /// The file.
         file: PathBuf,
         /// What is wrong with it.
+        what: String,
+    },
+    /// A part of it is not there. It may come back, as where a disk was not mounted.
+    #[error("{}: {what}", .file.display())]
+    Missing {
+        /// The file or directory.
+        file: PathBuf,
+        /// Why it should be there.
+        what: String,
+    },
+    /// A file is what was written, but this build of Logboat can't read it.
+    #[error("{}: {what}", .file.display())]
+    OtherVersion {
+        /// The file.
+        file: PathBuf,
+        /// What this build does not know.
         what: String,
     },
     /// The operating system refused.
@@ -205,6 +221,9 @@ fn unreadable(file: &Path, error: io::Error) -> DirectoryError {
         ErrorKind::InvalidData => {
             DirectoryError::Damaged { file: file.to_owned(), what: error.to_string() }
         }
+        ErrorKind::Unsupported => {
+            DirectoryError::OtherVersion { file: file.to_owned(), what: error.to_string() }
+        }
         _ => DirectoryError::Io { path: file.to_owned(), source: error },
     }
 }
@@ -221,14 +240,18 @@ pub(crate) fn lock(directory: &Path) -> Result<File, DirectoryError> {
 
 /// Data without an identity are somebody's who lost it, and must not become this node's.
 fn refuse_orphans(directory: &Path) -> Result<(), DirectoryError> {
-    let missing = |what: String| DirectoryError::Damaged {
+    let missing = |what: String| DirectoryError::Missing {
         file: directory.join(IDENTITY),
         what: format!("it is missing, though {what}"),
     };
     for name in [WAL, SNAPSHOTS] {
         let path = directory.join(name);
-        if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(missing(format!("there are files in {}", path.display())));
+        match fs::read_dir(&path).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => return Err(missing(format!("there are files in {}", path.display()))),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(unreadable(&path, error));
+            }
+            _ => {}
         }
     }
     // A crash while the directory was made leaves a `BOOT` that counts no start.
@@ -239,21 +262,27 @@ fn refuse_orphans(directory: &Path) -> Result<(), DirectoryError> {
         Err(error) if error.kind() == ErrorKind::InvalidData => {
             Err(missing(format!("there is a damaged {BOOT}")))
         }
-        _ => Ok(()),
+        Err(error) => Err(unreadable(&directory.join(BOOT), error)),
+        Ok(_) => Ok(()),
     }
 }
 
 /// An identity without data is a node that forgot what it promised, and must not go on as if it
 /// had promised nothing.
 fn refuse_remains(directory: &Path) -> Result<(), DirectoryError> {
-    let lost = [WAL, SNAPSHOTS].map(|name| directory.join(name));
-    match lost.into_iter().find(|path| !path.is_dir()) {
-        Some(file) => Err(DirectoryError::Damaged {
-            file,
-            what: "it is missing, though the node has an identity".to_owned(),
-        }),
-        None => Ok(()),
+    for file in [WAL, SNAPSHOTS].map(|name| directory.join(name)) {
+        match fs::metadata(&file) {
+            Ok(found) if found.is_dir() => {}
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(unreadable(&file, error));
+            }
+            _ => {
+                let what = "it is missing, though the node has an identity".to_owned();
+                return Err(DirectoryError::Missing { file, what });
+            }
+        }
     }
+    Ok(())
 }
 
 impl Identity {
@@ -271,7 +300,7 @@ impl Identity {
             text => text.map_err(|error| unreadable(&file, error))?,
         };
         let parsed = text.map(|text| Self::parse(&text)).transpose();
-        parsed.map_err(|what| DirectoryError::Damaged { file, what })
+        parsed.map_err(|what| DirectoryError::OtherVersion { file, what })
     }
 
     /// Makes what a node's directory consists of, this file last.
@@ -504,6 +533,28 @@ mod tests {
     }
 
     #[test]
+    fn what_another_build_has_written_is_not_damaged() {
+        for (name, text) in [
+            (IDENTITY, "logboat 2\n"),
+            (IDENTITY, "logboat 1\ncluster 7\nregion 3\n"),
+            (BOOT, "logboat boot 2\n"),
+            (PEERS, "logboat peers 3\n"),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            drop(DataDir::open(directory.path(), &identity()).unwrap());
+            write_checked(directory.path(), name, text).unwrap();
+            let opened = DataDir::open(directory.path(), &identity());
+            let error = opened.and_then(|(opened, _)| opened.known_peers()).unwrap_err();
+            assert!(matches!(error, DirectoryError::OtherVersion { .. }), "{name}: {error}");
+            if name == BOOT {
+                fs::remove_file(directory.path().join(IDENTITY)).unwrap();
+                let error = DataDir::open(directory.path(), &identity()).unwrap_err();
+                assert!(matches!(error, DirectoryError::OtherVersion { .. }), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn data_without_an_identity_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let (opened, _) = DataDir::open(directory.path(), &identity()).unwrap();
@@ -511,7 +562,7 @@ mod tests {
         fs::remove_file(directory.path().join(IDENTITY)).unwrap();
         drop(opened);
         let error = DataDir::open(directory.path(), &identity()).unwrap_err();
-        assert!(matches!(error, DirectoryError::Damaged { .. }), "{error}");
+        assert!(matches!(error, DirectoryError::Missing { .. }), "{error}");
     }
 
     #[test]
@@ -550,6 +601,6 @@ mod tests {
         fs::remove_dir(opened.wal()).unwrap();
         drop(opened);
         let error = DataDir::open(directory.path(), &identity()).unwrap_err();
-        assert!(matches!(error, DirectoryError::Damaged { .. }), "{error}");
+        assert!(matches!(error, DirectoryError::Missing { .. }), "{error}");
     }
 }

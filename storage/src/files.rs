@@ -87,6 +87,12 @@ pub(crate) fn number(text: &str, radix: u32) -> Result<u64, String> {
     u64::from_str_radix(text, radix).map_err(|_| format!("{text} is no number"))
 }
 
+/// Why a small text file can't be used whose checksum fits: it is what was written, so it is not
+/// damaged, and another build of Logboat has written it.
+pub(crate) fn of_another_build(what: String) -> io::Error {
+    io::Error::new(ErrorKind::Unsupported, what)
+}
+
 /// A position of the log, as [`LogPosition`] is displayed.
 pub(crate) fn log_position(text: &str) -> Result<LogPosition, String> {
     let parts = text.split_once(':').and_then(|(segment, offset)| {

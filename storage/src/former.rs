@@ -133,7 +133,7 @@ mod tests {
         for name in [IDENTITY, "BOOT"] {
             fs::rename(path.join(name), former_path(path, NODE).join(name)).unwrap();
             let error = DataDir::open(path, &identity(2)).unwrap_err();
-            assert!(matches!(error, DirectoryError::Damaged { .. }), "{error}");
+            assert!(matches!(error, DirectoryError::Missing { .. }), "{error}");
         }
         let former = set_aside(path, NODE, &[]).unwrap();
         assert_eq!(Identity::stored(&former).unwrap(), Some(identity(1)));

@@ -9,13 +9,13 @@
 //! incarnation of a peer stays: a node that comes back with another one has lost its disk, and with
 //! it what it promised.
 
-use crate::files::{log_position, number, read_checked, write_checked};
+use crate::files::{log_position, number, of_another_build, read_checked, write_checked};
 use logboat_raft::{
     BootCount, BootNonce, Incarnation, Introduction, LogPosition, NodeId, Remembered, Start,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) const PEERS: &str = "PEERS";
@@ -39,7 +39,7 @@ impl KnownPeers {
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         let text = read_checked(&directory.join(PEERS))?;
         let table = text.map_or_else(|| Ok(PeerTable::default()), |text| PeerTable::parse(&text));
-        let table = table.map_err(|what| io::Error::new(ErrorKind::InvalidData, what))?;
+        let table = table.map_err(of_another_build)?;
         Ok(Self { directory: directory.to_owned(), table: Mutex::new(table) })
     }
 

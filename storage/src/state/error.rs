@@ -47,6 +47,14 @@ pub enum StateError {
         /// What is wrong with it.
         what: String,
     },
+    /// The tables are what was written, but for another node, or by another build of Logboat.
+    #[error("{}: {what}", .path.display())]
+    Foreign {
+        /// The file or directory.
+        path: PathBuf,
+        /// What does not fit.
+        what: String,
+    },
     /// The operating system refused.
     #[error("{}: {source}", .path.display())]
     Io {
@@ -71,6 +79,10 @@ impl StateError {
 
     pub(super) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { path: path.into(), source: Arc::new(source) }
+    }
+
+    pub(super) fn foreign(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        Self::Foreign { path: path.into(), what: what.into() }
     }
 
     pub(super) fn damaged(path: impl Into<PathBuf>, what: impl Into<String>) -> Self {

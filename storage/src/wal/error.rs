@@ -41,6 +41,14 @@ pub enum WalError {
     /// A segment that is needed is not there.
     #[error("{} is missing, though the log needs it", .0.display())]
     Missing(PathBuf),
+    /// A segment is of another version of the format: another build of Logboat wrote it.
+    #[error("{}: {what}: another build of Logboat wrote it", .file.display())]
+    OtherVersion {
+        /// The file.
+        file: PathBuf,
+        /// Which version it is of.
+        what: String,
+    },
     /// A file that the log did not make lies among its own.
     #[error("{} is no file of a Logboat log", .0.display())]
     Foreign(PathBuf),

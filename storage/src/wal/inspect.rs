@@ -182,6 +182,9 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
         match problem {
             WalError::Corrupt(damage) => report.damage.push(damage),
             WalError::Missing(file) => report.missing.push(file),
+            WalError::OtherVersion { file, what } => {
+                report.damage.push(Damage { file, offset: 0, what, groups: Vec::new() });
+            }
             WalError::Foreign(_)
             | WalError::Short { .. }
             | WalError::DiskFull { .. }

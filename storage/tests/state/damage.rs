@@ -53,6 +53,7 @@ fn a_second_opening_is_refused() {
 fn another_nodes_tables_are_refused() {
     let (home, _) = home();
     let error = LsmState::open(&home.path(), Incarnation(8), small()).err().unwrap();
+    assert!(matches!(error, StateError::Foreign { .. }), "{error}");
     assert!(error.to_string().contains("another data directory"), "{error}");
     LsmState::open(&home.path(), OWNER, small()).unwrap();
 }

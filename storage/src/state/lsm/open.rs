@@ -72,7 +72,7 @@ pub(super) fn open(
     let is_new = text.is_none();
     match text {
         Some(text) => {
-            check_owner(&text, owner).map_err(|what| StateError::damaged(&marker, what))?;
+            check_owner(&text, owner).map_err(|what| StateError::foreign(&marker, what))?;
             check_manifest(&path)?;
             prepare(&path).map_err(|error| unreadable(&path, error))?;
         }
@@ -103,6 +103,9 @@ fn open_tree(
     match catch_unwind(AssertUnwindSafe(|| config.open())) {
         Ok(Ok(tree)) => Ok(tree),
         Ok(Err(lsm_tree::Error::Io(error))) => Err(unreadable(path, error)),
+        Ok(Err(lsm_tree::Error::InvalidVersion(version))) => {
+            Err(StateError::foreign(path, format!("format version {version}")))
+        }
         Ok(Err(error)) => Err(StateError::damaged(path, error.to_string())),
         Err(_) => Err(StateError::damaged(path, "what it holds contradicts itself")),
     }

@@ -3,6 +3,7 @@
 use super::bits::{salted_crc, u32_at, u64_at};
 use crate::wal::disk::BLOCK_BYTES;
 use logboat_raft::LogPosition;
+use std::fmt;
 
 /// Bytes of a batch header.
 pub(crate) const BATCH_HEADER_BYTES: usize = 32;
@@ -13,6 +14,26 @@ const SEGMENT_MAGIC: [u8; 8] = *b"LOGBOAT\x01";
 pub(super) const BATCH_MAGIC: [u8; 4] = *b"LBat";
 const VERSION: u32 = 7;
 const CLOSED: u32 = 1;
+
+/// Why the header of a segment can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BadHeader {
+    /// It is not what was written.
+    Damaged(String),
+    /// Its checksum fits, so this is the version that was written.
+    OtherVersion(u32),
+}
+
+impl fmt::Display for BadHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged(what) => f.write_str(what),
+            Self::OtherVersion(version) => {
+                write!(f, "format version {version} instead of {VERSION}")
+            }
+        }
+    }
+}
 
 /// What a segment's header block says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,20 +57,21 @@ impl SegmentHeader {
     }
 
     /// Reads the header block of the file that should be `segment`; the error says what is wrong.
-    pub(crate) fn decode(file: &[u8], segment: u32) -> Result<Self, String> {
+    pub(crate) fn decode(file: &[u8], segment: u32) -> Result<Self, BadHeader> {
+        let damaged = |what: String| Err(BadHeader::Damaged(what));
         let Some((block, _)) = file.split_at_checked(BLOCK_BYTES as usize) else {
-            return Err("the file is shorter than a segment header".to_owned());
+            return damaged("the file is shorter than a segment header".to_owned());
         };
         let (content, crc) = block.split_at(block.len() - 4);
         if content[..8] != SEGMENT_MAGIC {
-            return Err("this is no segment of a Logboat log".to_owned());
+            return damaged("this is no segment of a Logboat log".to_owned());
         }
         if crc32fast::hash(content) != u32_at(crc, 0) {
-            return Err("the segment header fails its checksum".to_owned());
+            return damaged("the segment header fails its checksum".to_owned());
         }
         let version = u32_at(content, 8);
         if version != VERSION {
-            return Err(format!("format version {version} instead of {VERSION}"));
+            return Err(BadHeader::OtherVersion(version));
         }
         let header = Self {
             segment: u32_at(content, 12),
@@ -57,10 +79,11 @@ impl SegmentHeader {
             bytes: u64_at(content, 24),
         };
         if header.segment != segment {
-            return Err(format!("the file holds segment {}", header.segment));
+            return damaged(format!("the file holds segment {}", header.segment));
         }
         if header.bytes != file.len() as u64 {
-            return Err(format!("the file has {} bytes instead of {}", file.len(), header.bytes));
+            let (found, written) = (file.len(), header.bytes);
+            return damaged(format!("the file has {found} bytes instead of {written}"));
         }
         Ok(header)
     }

@@ -22,6 +22,6 @@ mod record;
 pub(crate) use contents::{Contents, ContentsPlace, MARK_BYTES, Named, places};
 pub(crate) use effect::{Change, Effect};
 pub(crate) use encoder::{Encoder, appended};
-pub(crate) use header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, SegmentHeader};
+pub(crate) use header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BadHeader, BatchHeader, SegmentHeader};
 pub(crate) use position::{MAX_SEGMENT_BYTES, position, segment_name, segment_of};
 pub(crate) use record::Record;

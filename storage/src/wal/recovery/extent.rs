@@ -3,7 +3,7 @@
 
 use super::scan::{Flaw, Kept, Scan, Scanned};
 use crate::wal::error::{Damage, WalError};
-use crate::wal::format::{position, segment_name};
+use crate::wal::format::{BadHeader, position, segment_name};
 use logboat_raft::LogPosition;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,7 +24,8 @@ pub(crate) struct Extent {
     pub(crate) spoiled: Vec<(LogPosition, Damage)>,
     /// What can't be read, though it is known whose it was.
     pub(crate) lost: Vec<Damage>,
-    /// Why it is not all there: [`WalError::Corrupt`] and [`WalError::Missing`].
+    /// Why it is not all there: [`WalError::Corrupt`], [`WalError::Missing`] and
+    /// [`WalError::OtherVersion`].
     pub(crate) problems: Vec<WalError>,
 }
 
@@ -60,7 +61,11 @@ impl Extent {
             expected = id + 1;
             let path = path(&segment_name(id));
             match scanned {
-                Err(what) => {
+                Err(bad @ BadHeader::OtherVersion(_)) => {
+                    let what = bad.to_string();
+                    extent.problems.push(WalError::OtherVersion { file: path, what });
+                }
+                Err(BadHeader::Damaged(what)) => {
                     let flaw = Flaw { what: what.clone(), ..Flaw::default() };
                     extent.problems.push(corrupt(path, &flaw));
                 }

@@ -97,7 +97,10 @@ pub(crate) fn recover<D: Disk>(
     let (mut files, scans) = list(&*disk, &mut pool)?;
     let mut extent = Extent::of(&scans, |name| disk.path(name));
     if !extent.problems.is_empty() {
-        return Err(extent.problems.swap_remove(0));
+        // What another build has written must not pass for damage by what it makes of the rest.
+        let is_of_another = |problem: &WalError| matches!(problem, WalError::OtherVersion { .. });
+        let gravest = extent.problems.iter().position(is_of_another).unwrap_or(0);
+        return Err(extent.problems.swap_remove(gravest));
     }
     let end = extent.end();
     if end < known_end {

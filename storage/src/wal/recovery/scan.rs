@@ -5,14 +5,14 @@
 use super::lost::Lost;
 use crate::wal::disk::BLOCK_BYTES;
 use crate::wal::format::{
-    BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, ContentsPlace, Record, SegmentHeader, places,
-    position,
+    BATCH_ALIGN, BATCH_HEADER_BYTES, BadHeader, BatchHeader, ContentsPlace, Record, SegmentHeader,
+    places, position,
 };
 use bytes::Bytes;
 use logboat_raft::{GroupId, LogPosition};
 
 /// The header of a segment and what it holds, or why the header can't be believed.
-pub(crate) type Scanned = Result<(SegmentHeader, Scan), String>;
+pub(crate) type Scanned = Result<(SegmentHeader, Scan), BadHeader>;
 
 /// What a segment holds.
 #[derive(Debug)]
