@@ -44,26 +44,31 @@ impl StoreKind {
     /// # Errors
     /// When it can't be read.
     pub fn stored(data_dir: &Path) -> Result<Option<Self>, Failure> {
-        let path = data_dir.join(STORE);
-        match fs::read(&path).map(|text| String::from_utf8_lossy(&text).into_owned()) {
-            Ok(text) => {
-                let word = text.strip_prefix(HEAD).and_then(|rest| rest.strip_suffix('\n'));
-                let kind = word.and_then(|word| Self::from_str(word, false).ok());
-                Ok(Some(kind.unwrap_or_else(|| Self::by_tables(data_dir, &path))))
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Ok(Identity::stored(data_dir)?.map(|_| Self::Memory))
-            }
-            Err(error) => Err(format!("{}: {error}", path.display()).into()),
+        match Self::noted(data_dir)? {
+            Some(Some(kind)) => Ok(Some(kind)),
+            Some(None) => Ok(Some(Self::by_tables(data_dir))),
+            None => Ok(Identity::stored(data_dir)?.map(|_| Self::Memory)),
         }
     }
 
+    /// What the note says, if there is one: nothing if it is damaged.
+    fn noted(data_dir: &Path) -> Result<Option<Option<Self>>, Failure> {
+        let path = data_dir.join(STORE);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| format!("{}: {error}", path.display()))?,
+        };
+        let text = String::from_utf8_lossy(&text);
+        let word = text.strip_prefix(HEAD).and_then(|rest| rest.strip_suffix('\n'));
+        Ok(Some(word.and_then(|word| Self::from_str(word, false).ok())))
+    }
+
     /// What a directory was made with whose note is damaged: only one of the two has tables.
-    fn by_tables(data_dir: &Path, note: &Path) -> Self {
+    fn by_tables(data_dir: &Path) -> Self {
         let kind = if data_dir.join(TABLES).is_dir() { Self::Disk } else { Self::Memory };
         tracing::warn!(
             "{} is damaged: by what else is there, it is --store {kind}",
-            note.display()
+            data_dir.join(STORE).display()
         );
         kind
     }
@@ -85,12 +90,14 @@ impl StoreKind {
         }
     }
 
-    /// Notes it in a data directory that says nothing yet, which is made if need be.
+    /// Notes it in a data directory that says nothing yet, which is made if need be. A note that
+    /// is damaged is written anew: a node that joins again leaves the tables by which it is told.
     ///
     /// # Errors
     /// When it can't be written.
     pub fn note(self, data_dir: &Path) -> Result<(), Failure> {
-        if Self::stored(data_dir)?.is_some() {
+        let is_damaged = Self::noted(data_dir)? == Some(None);
+        if !is_damaged && Self::stored(data_dir)?.is_some() {
             return Ok(());
         }
         let written = self.write(data_dir);
@@ -144,7 +151,12 @@ mod tests {
             fs::write(&path, text).unwrap();
             assert_eq!(stored(), Some(StoreKind::Memory), "there are no tables");
         }
-        fs::create_dir(path.with_file_name(TABLES)).unwrap();
+        let tables = path.with_file_name(TABLES);
+        fs::create_dir(&tables).unwrap();
+        assert_eq!(stored(), Some(StoreKind::Disk));
+        // The node that joins again in this directory keeps them on disk as well.
+        stored().unwrap().note(&parent.path().join("disk")).unwrap();
+        fs::remove_dir(&tables).unwrap();
         assert_eq!(stored(), Some(StoreKind::Disk));
     }
 }
