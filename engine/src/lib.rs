@@ -60,7 +60,9 @@ pub mod former {
     //! What a node has left in a data directory that goes on as another node's, since the cluster
     //! has given it up.
 
-    pub use logboat_storage::{BootRecord, DirectoryError, former_path, remove_former, set_aside};
+    pub use logboat_storage::{
+        BootRecord, DirectoryError, check_set_aside, former_path, remove_former, set_aside,
+    };
 }
 
 pub mod state {

@@ -11,7 +11,7 @@ use crate::options::{GivenSettings, NodeOptions, ServeOptions, split_address};
 use crate::output::Failure;
 use crate::security::Security;
 use crate::server_state::{Facts, ServerState};
-use crate::store_kind::{STORE, StoreKind};
+use crate::store_kind::StoreKind;
 use crate::tables::{self, Tables};
 use crate::timekeeper::{self, GroupTimes};
 use logboat::state::StateError;
@@ -132,7 +132,7 @@ async fn rejoin(
 ) -> Result<Option<()>, Failure> {
     let data_dir = options.data_dir.clone().unwrap_or_default();
     let rejoined = tokio::select! {
-        rejoined = joining.rejoin(&data_dir, why, &[STORE]) => rejoined,
+        rejoined = joining.rejoin(&data_dir, why, &[tables::DIRECTORY]) => rejoined,
         () = interrupted()? => return Ok(None),
     };
     match rejoined {

@@ -75,7 +75,7 @@ async fn a_node_that_was_given_up_joins_again_as_a_new_one() {
 
     fs::write(fourth.join("KEPT"), "").unwrap();
     let joining = joining(&nodes, &own[0]);
-    let former = joining.rejoin(&fourth, &reason, &["KEPT"]).await.unwrap();
+    let former = joining.rejoin(&fourth, &reason, &[]).await.unwrap();
     assert!(former.join("IDENTITY").exists() && fourth.join("KEPT").exists());
     let again = join(&nodes, &own[0], &fourth).await;
     assert_eq!(again.node().id(), NodeId(5));

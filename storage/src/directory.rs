@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 pub(crate) const LOCK: &str = "LOCK";
 pub(crate) const IDENTITY: &str = "IDENTITY";
-const WAL: &str = "wal";
-const SNAPSHOTS: &str = "snapshots";
+pub(crate) const WAL: &str = "wal";
+pub(crate) const SNAPSHOTS: &str = "snapshots";
 
 /// Whose data a directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,6 +196,16 @@ pub enum DirectoryError {
         file: PathBuf,
         /// Why it should be there.
         what: String,
+    },
+    /// What it holds is elsewhere, so it can't be set aside with the directory.
+    #[error(
+        "{} is a link, or another disk is mounted there: what a node has left can't be set aside \
+         by itself then; empty the data directory, and have the node join as a new one",
+        .path.display()
+    )]
+    Elsewhere {
+        /// The link, or where the disk is mounted.
+        path: PathBuf,
     },
     /// A file is what was written, but this build of Logboat can't read it.
     #[error("{}: {what}", .file.display())]

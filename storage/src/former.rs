@@ -2,12 +2,15 @@
 //!
 //! It is moved into a directory within, since the data directory itself may be where a disk is
 //! mounted, and can't be renamed then. The identity goes first: without it, no node starts on what
-//! is left.
+//! is left. Only what is known to be the node's is moved: there may be certificates beside it, or
+//! whatever else somebody keeps there, and what is moved is deleted later.
 
-use crate::directory::{DirectoryError, IDENTITY, LOCK, lock};
-use crate::files::{make_directory, sync_directory};
+use crate::boot::BOOT;
+use crate::directory::{DirectoryError, IDENTITY, SNAPSHOTS, WAL, lock};
+use crate::files::{make_directory, spare_of, sync_directory};
+use crate::known_peers::PEERS;
 use logboat_raft::NodeId;
-use std::ffi::OsStr;
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -15,8 +18,8 @@ use std::path::{Path, PathBuf};
 /// What the name of a former node's directory begins with. The node's id follows.
 const PREFIX: &str = "former-";
 
-/// What stays where it is, whoever uses the directory.
-const OF_ALL: [&str; 2] = [LOCK, "lost+found"];
+/// What a node keeps in its directory. `LOCK` is whoever's that uses it.
+const OF_NODE: [&str; 5] = [IDENTITY, BOOT, PEERS, WAL, SNAPSHOTS];
 
 /// Where the data of a former node are, in the data directory that was its own.
 #[must_use]
@@ -24,29 +27,51 @@ pub fn former_path(data_dir: &Path, node: NodeId) -> PathBuf {
     data_dir.join(format!("{PREFIX}{node}"))
 }
 
-/// Sets aside what `node` has left in its data directory, but for what `stays`, by name. What an
-/// earlier call has moved stays moved, so one that was cut short is made again. Returns where the
-/// data are.
+/// Checks that [`set_aside`] can move what a node has left, and what its state machines keep in
+/// `states`, by name.
 ///
 /// # Errors
-/// [`DirectoryError`] when the directory is in use, or something can't be moved.
-pub fn set_aside(data_dir: &Path, node: NodeId, stays: &[&str]) -> Result<PathBuf, DirectoryError> {
+/// [`DirectoryError::Elsewhere`] when something is a link, or where another disk is mounted: what
+/// it holds can't be moved with the directory. [`DirectoryError::Io`] when that can't be told.
+pub fn check_set_aside(data_dir: &Path, states: &[&str]) -> Result<(), DirectoryError> {
+    for path in OF_NODE.iter().chain(states).map(|name| data_dir.join(name)) {
+        match is_elsewhere(&path) {
+            Ok(true) => return Err(DirectoryError::Elsewhere { path }),
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(DirectoryError::Io { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Sets aside what `node` has left in its data directory, and what its state machines keep in
+/// `states`, by name. Whatever else is there stays. What an earlier call has moved stays moved, so
+/// one that was cut short is made again. Returns where the data are.
+///
+/// # Errors
+/// [`DirectoryError`] when the directory is in use, or something can't be moved. If
+/// [`check_set_aside`] tells that, nothing has moved.
+pub fn set_aside(
+    data_dir: &Path,
+    node: NodeId,
+    states: &[&str],
+) -> Result<PathBuf, DirectoryError> {
     let _lock = lock(data_dir)?;
+    check_set_aside(data_dir, states)?;
     let former = former_path(data_dir, node);
     let failed = |source| DirectoryError::Io { path: former.clone(), source };
     make_directory(&former).map_err(failed)?;
     let moved = || {
-        move_in(data_dir, &former, OsStr::new(IDENTITY))?;
-        let names = fs::read_dir(data_dir)?.map(|entry| Ok(entry?.file_name()));
-        for name in names.collect::<io::Result<Vec<_>>>()? {
-            let is_kept = |kept: &&str| name == **kept;
-            let stays = stays.iter().chain(&OF_ALL).any(is_kept) || former_node(&name).is_some();
-            if !stays {
-                fs::rename(data_dir.join(&name), former.join(&name))?;
-            }
+        // The identity comes first. Each is durable before the next one.
+        for name in OF_NODE.iter().chain(states) {
+            move_in(&data_dir.join(name), &former.join(name))?;
+            move_in(&spare_of(&data_dir.join(name)), &spare_of(&former.join(name)))?;
+            sync_directory(&former)?;
+            sync_directory(data_dir)?;
         }
-        sync_directory(&former)?;
-        sync_directory(data_dir)
+        Ok(())
     };
     moved().map_err(failed)?;
     Ok(former)
@@ -63,19 +88,19 @@ pub fn remove_former(data_dir: &Path, node: NodeId) -> io::Result<()> {
     }
 }
 
-fn former_node(name: &OsStr) -> Option<NodeId> {
-    let id = name.to_str()?.strip_prefix(PREFIX)?;
-    id.parse().ok().map(NodeId)
+/// Whether something is a link, or where a file system is mounted.
+fn is_elsewhere(path: &Path) -> io::Result<bool> {
+    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
+    let is_mounted = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    Ok(is_mounted || fs::symlink_metadata(path)?.is_symlink())
 }
 
-/// Moves one file, durably, before anything else is moved.
-fn move_in(data_dir: &Path, former: &Path, name: &OsStr) -> io::Result<()> {
-    match fs::rename(data_dir.join(name), former.join(name)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        renamed => renamed?,
+/// Moves something, if it is there still.
+fn move_in(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        renamed => renamed,
     }
-    sync_directory(former)?;
-    sync_directory(data_dir)
 }
 
 #[cfg(test)]
@@ -83,6 +108,7 @@ mod tests {
     use super::*;
     use crate::directory::{DataDir, Identity};
     use logboat_raft::{ClusterId, Incarnation};
+    use std::os::unix::fs::symlink;
 
     const NODE: NodeId = NodeId(2);
 
@@ -97,19 +123,24 @@ mod tests {
     }
 
     #[test]
-    fn what_a_node_has_left_goes_and_what_is_named_stays() {
+    fn what_a_node_has_left_goes_and_whatever_else_is_there_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         let (open, _) = DataDir::open(path, &identity(1)).unwrap();
         fs::write(open.wal().join("1.wal"), "data").unwrap();
-        fs::write(path.join("STAYS"), "").unwrap();
+        fs::write(path.join("node.key"), "").unwrap();
+        fs::create_dir(path.join("state")).unwrap();
         let in_use = set_aside(path, NODE, &[]).unwrap_err();
         assert!(matches!(in_use, DirectoryError::InUse { .. }), "{in_use}");
         drop(open);
-        let former = set_aside(path, NODE, &["STAYS"]).unwrap();
+        let former = set_aside(path, NODE, &["state"]).unwrap();
         assert_eq!(former, former_path(path, NODE));
         assert_eq!(fs::read_to_string(former.join("wal/1.wal")).unwrap(), "data");
-        assert!(path.join("STAYS").exists() && !path.join("wal").exists());
+        assert!(former.join("state").exists() && former.join("IDENTITY.tmp").exists());
+        let mut left: Vec<_> =
+            fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["LOCK", "former-2", "node.key"]);
         assert_eq!(Identity::stored(path).unwrap(), None);
         assert_eq!(Identity::stored(&former).unwrap(), Some(identity(1)));
         // Another node may begin there, and leave as well.
@@ -119,6 +150,22 @@ mod tests {
         remove_former(path, NODE).unwrap();
         remove_former(path, NODE).unwrap();
         assert!(former_path(path, NodeId(3)).exists() && !former.exists());
+    }
+
+    #[test]
+    fn what_is_not_in_the_directory_itself_is_not_set_aside() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = dir.path();
+        drop(DataDir::open(path, &identity(1)).unwrap());
+        let log = other.path().join("log");
+        fs::rename(path.join("wal"), &log).unwrap();
+        symlink(&log, path.join("wal")).unwrap();
+        let error = set_aside(path, NODE, &[]).unwrap_err();
+        assert!(matches!(error, DirectoryError::Elsewhere { .. }), "{error}");
+        assert!(error.to_string().contains("wal"), "{error}");
+        assert!(path.join(IDENTITY).exists() && !former_path(path, NODE).exists());
+        assert!(is_elsewhere(Path::new("/proc")).unwrap(), "it is mounted");
+        assert!(!is_elsewhere(path).unwrap());
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod wal;
 
 pub use boot::{BootFile, BootRecord};
 pub use directory::{DataDir, DirectoryError, Identity};
-pub use former::{former_path, remove_former, set_aside};
+pub use former::{check_set_aside, former_path, remove_former, set_aside};
 pub use known_peers::{KnownPeers, PeerTable};
 pub use snapshot::{
     OpenSnapshot, SnapshotCheck, SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver,

@@ -26,7 +26,9 @@ use crate::map::META_GROUP;
 use crate::router::Inner;
 use crate::table::{Change, NodeState, Table};
 use logboat::NodeId;
-use logboat::former::{BootRecord, DirectoryError, former_path, remove_former, set_aside};
+use logboat::former::{
+    BootRecord, DirectoryError, check_set_aside, former_path, remove_former, set_aside,
+};
 use logboat::transport::{BootCount, BootNonce, Identity, Incarnation, Start, VisitError};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,8 +73,8 @@ struct Rejoining {
     former: FormerNode,
     /// The incarnation of the node to be.
     incarnation: u64,
-    /// What stays in the directory, by name.
-    stays: Vec<String>,
+    /// What the former node's state machines have in the directory, by name.
+    states: Vec<String>,
 }
 
 /// What a node asks that can't go on under its id.
@@ -102,11 +104,12 @@ impl Joining {
     /// Has the node of this directory, which must not run, give up its id and what it has, so that
     /// [`Self::join`] makes it a new node. For a node that was
     /// [expelled](crate::Router::expelled), or whose start has found
-    /// [damage](logboat::StartError::is_damage). `why` says which, for people. Files that stay in
-    /// the directory are named by `stays`. Waits for a minute if the cluster can't give the node up
-    /// without a risk, or does not answer; the log says so. Then the start is to be tried again: a
-    /// disk may have come late, and where those of a majority have, nobody could give up anybody.
-    /// Returns where the data of the former node are.
+    /// [damage](logboat::StartError::is_damage). `why` says which, for people. `states` names what
+    /// its state machines keep in the directory, which is set aside as well: whatever else is there
+    /// stays. Waits for a minute if the cluster can't give the node up without a risk, or does not
+    /// answer; the log says so. Then the start is to be tried again: a disk may have come late, and
+    /// where those of a majority have, nobody could give up anybody. Returns where the data of the
+    /// former node are.
     ///
     /// ```no_run
     /// use logboat::Node;
@@ -138,7 +141,7 @@ impl Joining {
         &self,
         data_dir: &Path,
         why: &str,
-        stays: &[&str],
+        states: &[&str],
     ) -> Result<PathBuf, JoinError> {
         if let Some(former) = go_on(data_dir).await? {
             return Ok(former);
@@ -147,11 +150,12 @@ impl Joining {
         let nobodys = || JoinError::Directory(format!("{}: nobody's", data_dir.display()));
         let identity = stored.ok_or_else(nobodys)?;
         self.check_cluster(&identity)?;
+        check_set_aside(data_dir, states).map_err(directory)?;
         let is_redundant = self.resign(data_dir, &identity, why, PATIENCE).await?;
         let rejoining = Rejoining {
             former: FormerNode { node: identity.node.0, why: why.to_owned(), is_redundant },
             incarnation: join::draw().0,
-            stays: stays.iter().map(ToString::to_string).collect(),
+            states: states.iter().map(ToString::to_string).collect(),
         };
         let text = serde_json::to_vec(&rejoining).map_err(directory)?;
         cache::replace(data_dir, REJOIN, &text).map_err(directory)?;
@@ -249,10 +253,10 @@ pub(super) async fn go_on(data_dir: &Path) -> Result<Option<PathBuf>, JoinError>
     let deadline = Instant::now() + CLOSING_LIMIT;
     loop {
         let data_dir = data_dir.to_owned();
-        let stays = rejoining.stays.clone();
+        let states = rejoining.states.clone();
         let (node, incarnation) =
             (NodeId(rejoining.former.node), Incarnation(rejoining.incarnation));
-        let moved = move || make_anothers(&data_dir, node, incarnation, &stays);
+        let moved = move || make_anothers(&data_dir, node, incarnation, &states);
         match tokio::task::spawn_blocking(moved).await.map_err(directory)? {
             Ok(()) => break,
             // A thread of the node that has stopped still uses it.
@@ -275,11 +279,10 @@ fn make_anothers(
     data_dir: &Path,
     former: NodeId,
     incarnation: Incarnation,
-    stays: &[String],
+    states: &[String],
 ) -> Result<(), DirectoryError> {
-    // Where the others are is known from the table.
-    let stays = stays.iter().map(String::as_str).chain([REJOIN, join::FILE, cache::FILE]);
-    set_aside(data_dir, former, &stays.collect::<Vec<_>>())?;
+    let states: Vec<_> = states.iter().map(String::as_str).collect();
+    set_aside(data_dir, former, &states)?;
     let noted = join::note(data_dir, incarnation).and_then(|()| {
         fs::rename(data_dir.join(REJOIN), data_dir.join(FORMER))?;
         fs::File::open(data_dir)?.sync_all()
@@ -453,10 +456,12 @@ mod tests {
     /// A directory of a node, with what it keeps.
     fn directory_of_node() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["IDENTITY", "BOOT", "LOCK", join::FILE, "STAYS"] {
+        for name in ["IDENTITY", "BOOT", "LOCK", join::FILE, "node.key"] {
             fs::write(dir.path().join(name), "former").unwrap();
         }
-        fs::create_dir(dir.path().join("wal")).unwrap();
+        for name in ["wal", "state"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
         let rejoining = Rejoining {
             former: FormerNode {
                 node: 4,
@@ -464,7 +469,7 @@ mod tests {
                 is_redundant: true,
             },
             incarnation: 0xabc,
-            stays: vec!["STAYS".to_owned()],
+            states: vec!["state".to_owned()],
         };
         let text = serde_json::to_vec(&rejoining).unwrap();
         cache::replace(dir.path(), REJOIN, &text).unwrap();
@@ -474,10 +479,10 @@ mod tests {
     async fn check_gone_on(path: &Path) {
         assert!(has_joined(path));
         let former = go_on(path).await.unwrap().unwrap();
-        for name in ["IDENTITY", "BOOT", "wal"] {
+        for name in ["IDENTITY", "BOOT", "wal", "state"] {
             assert!(former.join(name).exists() && !path.join(name).exists(), "{name}");
         }
-        assert!(path.join("STAYS").exists() && !path.join(REJOIN).exists());
+        assert!(path.join("node.key").exists() && !path.join(REJOIN).exists());
         assert_eq!(fs::read_to_string(path.join(join::FILE)).unwrap().trim(), "0000000000000abc");
         assert_eq!(former_node(path).unwrap().unwrap().node, 4);
         assert!(has_joined(path) && go_on(path).await.unwrap().is_none());
