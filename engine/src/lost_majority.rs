@@ -20,6 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
+/// The file that says that a directory is about to become another node's: what is there belongs to
+/// nobody then.
+pub const REJOIN: &str = "REJOIN";
+
 /// The data directories of all nodes of a cluster that are left, locked for as long as this lives.
 pub struct Survivors {
     nodes: BTreeMap<NodeId, Survivor>,
@@ -97,6 +101,16 @@ pub enum RecoverError {
         /// Who has given it up.
         by: NodeId,
     },
+    /// The node of a directory has given up its id, and sets aside what it has at its next start.
+    #[error(
+        "{}: its node is about to join again as a new one: start it once, and stop it; what it had \
+         is in former-ID there then",
+        .path.display()
+    )]
+    JoinsAgain {
+        /// The directory.
+        path: PathBuf,
+    },
     /// No directory was given.
     #[error("there is no directory of a survivor")]
     Nobody,
@@ -159,12 +173,15 @@ impl Survivors {
     /// hold.
     ///
     /// # Errors
-    /// [`RecoverError`] when one is in use, damaged, of another cluster, there twice, or given up
-    /// by the node of another one.
+    /// [`RecoverError`] when one is in use, damaged, of another cluster, there twice, given up by
+    /// the node of another one, or about to be a new node's.
     pub fn open(directories: &[PathBuf]) -> Result<Self, RecoverError> {
         let mut nodes: BTreeMap<NodeId, Survivor> = BTreeMap::new();
         let mut cluster: Option<(String, PathBuf)> = None;
         for path in directories {
+            if path.join(REJOIN).exists() {
+                return Err(RecoverError::JoinsAgain { path: path.clone() });
+            }
             let (data_dir, identity) = DataDir::open_stored(path)?;
             let (name, first) =
                 cluster.get_or_insert_with(|| (identity.name.clone(), path.clone()));

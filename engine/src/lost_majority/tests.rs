@@ -1,7 +1,7 @@
 //! Plans, and runs that are cut short, on directories that the tests write themselves.
 
 use super::apply::learn;
-use super::{CopySnapshot, RecoverError, RecoverOptions, RecoverPlan, Survivors, Verdict};
+use super::{CopySnapshot, REJOIN, RecoverError, RecoverOptions, RecoverPlan, Survivors, Verdict};
 use logboat_raft::{
     BootNonce, ClusterId, Configuration, Entry, EntryKind, GroupId, HardState, Incarnation, Index,
     LogId, LogPosition, LogWrite, NodeId, Persist, ReplicaId, SnapshotMeta, Term, WriteSeq,
@@ -254,6 +254,14 @@ fn who_was_given_up_before_counts_as_lost() {
         matches!(&found, RecoverError::GivenUp { node: NodeId(3), by: it, .. } if *it == by),
         "{found}"
     );
+}
+
+#[test]
+fn who_is_about_to_join_again_as_a_new_node_is_no_survivor() {
+    let left = Left::new(at(2, 40), at(3, 9));
+    fs::write(left.path(2).join(REJOIN), "").unwrap();
+    let refused = Survivors::open(&[left.path(1), left.path(2)]).err().unwrap();
+    assert!(matches!(refused, RecoverError::JoinsAgain { path } if path == left.path(2)));
 }
 
 #[test]

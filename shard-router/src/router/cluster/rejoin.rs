@@ -27,7 +27,7 @@ use crate::router::Inner;
 use crate::table::{Change, NodeState, Table};
 use logboat::NodeId;
 use logboat::former::{
-    BootRecord, DirectoryError, check_set_aside, former_path, remove_former, set_aside,
+    BootRecord, DirectoryError, REJOIN, check_set_aside, former_path, remove_former, set_aside,
 };
 use logboat::transport::{BootCount, BootNonce, Identity, Incarnation, Start, VisitError};
 use serde::{Deserialize, Serialize};
@@ -38,9 +38,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-
-/// Says that the directory is to become another node's, and how.
-const REJOIN: &str = "REJOIN";
 
 /// Says whose the directory was before, and why it is not any more.
 const FORMER: &str = "FORMER";
