@@ -56,6 +56,9 @@ pub struct Table {
     /// again by themselves.
     #[serde(default)]
     decommissioned: Arc<BTreeSet<u64>>,
+    /// The nodes that have resigned while others had a majority of each group.
+    #[serde(default)]
+    resigned: Arc<BTreeSet<u64>>,
     /// The incarnations of the nodes that have left, by id. Whose directory is not known is not
     /// among them.
     #[serde(default)]
@@ -130,6 +133,12 @@ impl Table {
     pub(crate) fn was_decommissioned(&self, node: NodeId) -> bool {
         let leaves = |record: &NodeRecord| record.state == NodeState::Leaving;
         self.decommissioned.contains(&node.0) || self.node(node).is_some_and(leaves)
+    }
+
+    /// Whether this node has resigned while others had a majority of each group: what it had was
+    /// redundant then.
+    pub(crate) fn has_resigned(&self, node: NodeId) -> bool {
+        self.resigned.contains(&node.0)
     }
 
     /// Whether no group has a replica on a node.
@@ -247,6 +256,7 @@ impl Table {
                 self.announce(*node, *incarnation, card)
             }
             Change::SetState { node, based_on, state } => self.set_state(*node, *based_on, *state),
+            Change::Resign { node, based_on } => self.resign(*node, *based_on),
             Change::Forget { node, based_on } => self.forget(*node, *based_on),
             Change::Members { groups } => self.set_members(groups),
             Change::WantMove { group, from, to } => self.want_move(*group, *from, *to),
@@ -407,6 +417,12 @@ impl Table {
             Arc::make_mut(&mut self.decommissioned).insert(node.0);
         }
         Ok(Made { what: format!("node {node} is {state}"), node: Some(node) })
+    }
+
+    fn resign(&mut self, node: NodeId, based_on: u64) -> Result<Made, Outcome> {
+        let made = self.set_state(node, based_on, NodeState::Lost)?;
+        Arc::make_mut(&mut self.resigned).insert(node.0);
+        Ok(made)
     }
 
     fn forget(&mut self, node: NodeId, based_on: u64) -> Result<Made, Outcome> {

@@ -101,8 +101,15 @@ async fn a_founder_that_lost_its_log_is_replaced_by_itself() {
     assert!(error.is_damage() && !has_joined(&third), "{error}");
 
     let why = error.to_string();
-    let former = joining(&nodes[..2], &nodes[2]).rejoin(&third, &why, &[]).await.unwrap();
-    assert!(has_joined(&third));
+    // The answer to its first question is lost: the second one says the same.
+    let twice = dir.path().join("twice");
+    copy_directory(&third, &twice);
+    let rejoins = joining(&nodes[..2], &nodes[2]);
+    rejoins.rejoin(&twice, &why, &[]).await.unwrap();
+    let former = rejoins.rejoin(&third, &why, &[]).await.unwrap();
+    for asked in [&twice, &third] {
+        assert!(has_joined(asked) && former_node(asked).unwrap().unwrap().is_redundant);
+    }
     // The node that was asked hears of the change after the one that made it.
     eventually("it is lost", || state(&routers[0], 3) == Some(NodeState::Lost)).await;
     let again = join(&nodes[..2], &nodes[2], &third).await;

@@ -58,6 +58,14 @@ pub enum Change {
         /// What is wanted.
         state: NodeState,
     },
+    /// A node can't go on under its id: it is lost, and others have a majority of each group.
+    Resign {
+        /// That node.
+        #[serde(with = "wire::node")]
+        node: NodeId,
+        /// The version of the table that changed its record last.
+        based_on: u64,
+    },
     /// Has a node out of the table that holds nothing.
     Forget {
         /// That node.

@@ -91,6 +91,27 @@ fn a_node_that_is_lost_while_it_leaves_was_decommissioned() {
 }
 
 #[test]
+fn the_table_keeps_that_a_node_has_resigned() {
+    let mut table = founded(3);
+    for incarnation in [44, 55] {
+        assert!(is_done(&mut table, Change::Join { incarnation, card: card(4) }));
+    }
+    let changed = |table: &Table, node| table.node(node).unwrap().changed;
+    let resign = |node, based_on| Change::Resign { node, based_on };
+    let lost = set(&table, 4, NodeState::Lost);
+    assert!(is_done(&mut table, lost));
+    let based_on = changed(&table, NodeId(4));
+    assert!(!is_done(&mut table, resign(NodeId(4), based_on)), "it was lost before");
+    assert!(!table.has_resigned(NodeId(4)));
+    let based_on = changed(&table, NodeId(5));
+    assert!(is_done(&mut table, resign(NodeId(5), based_on)));
+    assert_eq!(table.node(NodeId(5)).unwrap().state, NodeState::Lost);
+    let based_on = changed(&table, NodeId(5));
+    assert!(is_done(&mut table, Change::Forget { node: NodeId(5), based_on }));
+    assert!(table.has_resigned(NodeId(5)));
+}
+
+#[test]
 fn a_node_is_announced_by_its_own_directory_alone() {
     let mut table = founded(3);
     let announce = |node, incarnation, port| Change::Announce {

@@ -72,6 +72,16 @@ struct Rejoining {
     incarnation: u64,
     /// What the former node's state machines have in the directory, by name.
     states: Vec<String>,
+    /// Whose the directory was before the former node.
+    #[serde(default)]
+    before: Vec<FormerNode>,
+}
+
+impl Rejoining {
+    /// All nodes that the directory belonged to.
+    fn all(self) -> impl Iterator<Item = FormerNode> {
+        self.before.into_iter().chain([self.former])
+    }
 }
 
 /// What a node asks that can't go on under its id.
@@ -149,7 +159,9 @@ impl Joining {
         self.check_cluster(&identity)?;
         check_set_aside(data_dir, states).map_err(directory)?;
         let is_redundant = self.resign(data_dir, &identity, why, PATIENCE).await?;
+        let before = read(&data_dir.join(FORMER)).map_err(directory)?;
         let rejoining = Rejoining {
+            before: before.into_iter().flat_map(Rejoining::all).collect(),
             former: FormerNode { node: identity.node.0, why: why.to_owned(), is_redundant },
             incarnation: join::draw().0,
             states: states.iter().map(ToString::to_string).collect(),
@@ -287,15 +299,21 @@ fn make_anothers(
     noted.map_err(|source| DirectoryError::Io { path: data_dir.to_owned(), source })
 }
 
-/// Deletes what the former node of this directory had when the cluster has forgotten it, if others
-/// have it.
+/// Deletes what the former nodes of this directory had when the cluster has forgotten them, if
+/// others have it.
 pub(super) async fn clear(inner: Arc<Inner>) {
     let data_dir = inner.node.data_dir().to_owned();
-    let Ok(Some(former)) = former_node(&data_dir) else { return };
-    let node = NodeId(former.node);
-    if !former.is_redundant || !former_path(&data_dir, node).exists() {
-        return;
+    let Ok(Some(rejoining)) = read(&data_dir.join(FORMER)) else { return };
+    for former in rejoining.all().filter(|former| former.is_redundant) {
+        let node = NodeId(former.node);
+        if former_path(&data_dir, node).exists() {
+            clear_of(&inner, &data_dir, node).await;
+        }
     }
+}
+
+/// The same of one of them.
+async fn clear_of(inner: &Arc<Inner>, data_dir: &Path, node: NodeId) {
     let mut tables = inner.feed.watch();
     if tables.wait_for(|table| table.has_left(node)).await.is_err() {
         return;
@@ -314,6 +332,7 @@ pub(super) async fn clear(inner: Arc<Inner>) {
             }
         }
     }
+    let data_dir = data_dir.to_owned();
     match tokio::task::spawn_blocking(move || remove_former(&data_dir, node)).await {
         Ok(Ok(())) => tracing::info!("what node {node} had here is deleted: it has left"),
         Ok(Err(error)) => tracing::warn!("what node {node} had here stays: {error}"),
@@ -369,9 +388,9 @@ impl Inner {
         if table.was_decommissioned(node) {
             return Some(Resigned::Refused(format!("node {node} was decommissioned")));
         }
-        let Some(record) = table.node(node) else {
-            return Some(Resigned::Done { is_redundant: false });
-        };
+        // One that a recovery has given up may have what was lost.
+        let is_redundant = table.has_resigned(node) && !self.node.is_given_up(node);
+        let Some(record) = table.node(node) else { return Some(Resigned::Done { is_redundant }) };
         let reports = self.reports().await;
         let start = it
             .start
@@ -384,9 +403,8 @@ impl Inner {
         if let Some(reason) = needs(&reports, &table, node) {
             return Some(Resigned::Waits(reason));
         }
-        // One that a recovery has given up may have what was lost.
         if record.state == NodeState::Lost || self.node.is_given_up(node) {
-            return Some(Resigned::Done { is_redundant: false });
+            return Some(Resigned::Done { is_redundant });
         }
         if start.is_none() {
             let reason = format!(
@@ -395,8 +413,7 @@ impl Inner {
             );
             return Some(Resigned::Waits(reason));
         }
-        let (based_on, state) = (record.changed, NodeState::Lost);
-        let change = Change::SetState { node, based_on, state };
+        let change = Change::Resign { node, based_on: record.changed };
         let why = format!("it can't go on: {}", it.why);
         match self.change_table(change, why).await {
             Ok(_) => Some(Resigned::Done { is_redundant: true }),
@@ -467,6 +484,7 @@ mod tests {
             },
             incarnation: 0xabc,
             states: vec!["state".to_owned()],
+            before: Vec::new(),
         };
         let text = serde_json::to_vec(&rejoining).unwrap();
         cache::replace(dir.path(), REJOIN, &text).unwrap();
@@ -522,6 +540,19 @@ mod tests {
         };
         let waited = joining.resign(dir.path(), &identity, "no log", Duration::ZERO).await;
         assert!(matches!(&waited, Err(JoinError::Waits(it)) if it.contains("127.0.0.1:1")));
+    }
+
+    #[test]
+    fn whose_a_directory_was_before_its_former_node_is_kept() {
+        let of = |node| FormerNode { node, why: String::new(), is_redundant: true };
+        let rejoining =
+            Rejoining { former: of(5), incarnation: 1, states: Vec::new(), before: vec![of(4)] };
+        let nodes: Vec<_> = rejoining.all().map(|former| former.node).collect();
+        assert_eq!(nodes, [4, 5]);
+        let earlier =
+            r#"{"former":{"node":4,"why":"","is_redundant":true},"incarnation":1,"states":[]}"#;
+        let earlier: Rejoining = serde_json::from_str(earlier).unwrap();
+        assert_eq!(earlier.all().count(), 1);
     }
 
     #[test]
