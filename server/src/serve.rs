@@ -74,8 +74,8 @@ enum Ended {
 async fn run_once(options: ServeOptions, joining: Option<&Joining>) -> Result<Ended, Failure> {
     let options = match joining {
         Some(joining) => match join(&options, joining).await? {
-            Some(joined) => options.resolve_joined(&joined, joining)?,
-            None => return Ok(Ended::Asked),
+            Ok(joined) => options.resolve_joined(&joined, joining)?,
+            Err(ended) => return Ok(ended),
         },
         None => options.resolve()?,
     };
@@ -143,12 +143,15 @@ async fn rejoin(
     Ok(Some(()))
 }
 
-/// Has the node join its cluster. None if the process is asked to end meanwhile.
-async fn join(options: &ServeOptions, joining: &Joining) -> Result<Option<Joined>, Failure> {
+/// Has the node join its cluster, if it may and the process is not asked to end meanwhile.
+async fn join(options: &ServeOptions, joining: &Joining) -> Result<Result<Joined, Ended>, Failure> {
     let data_dir = options.data_dir.clone().unwrap_or_default();
     tokio::select! {
-        joined = joining.join(&data_dir) => Ok(Some(joined?)),
-        ended = async { interrupted()?.await; Ok(None) } => ended,
+        joined = joining.join(&data_dir) => match joined {
+            Err(JoinError::Expelled(reason)) => Ok(Err(Ended::Expelled(reason))),
+            joined => Ok(Ok(joined?)),
+        },
+        () = interrupted()? => Ok(Err(Ended::Asked)),
     }
 }
 

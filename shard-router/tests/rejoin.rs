@@ -73,8 +73,12 @@ async fn a_node_that_was_given_up_joins_again_as_a_new_one() {
     let reason = timeout(Duration::from_secs(30), back.expelled()).await.unwrap();
     stop(back).await;
 
+    // One that does not know the others any more hears it when it asks where they are.
     fs::write(fourth.join("KEPT"), "").unwrap();
+    fs::remove_file(fourth.join("TABLE")).unwrap();
     let joining = joining(&nodes, &own[0]);
+    let told = joining.join(&fourth).await;
+    assert!(matches!(&told, Err(JoinError::Expelled(it)) if it.contains("has left")), "{told:?}");
     let former = joining.rejoin(&fourth, &reason, &[]).await.unwrap();
     assert!(former.join("IDENTITY").exists() && fourth.join("KEPT").exists());
     let again = join(&nodes, &own[0], &fourth).await;

@@ -89,6 +89,9 @@ pub enum JoinError {
     /// The cluster does not take the node.
     #[error("the cluster does not take this node: {0}")]
     Refused(String),
+    /// The node was part of the cluster, and is not any more: see [`Joining::rejoin`].
+    #[error("{0}")]
+    Expelled(String),
     /// None of the nodes lets this one ask.
     #[error("no node lets this one in: {0}")]
     ShutOut(String),
@@ -170,7 +173,14 @@ impl Joining {
         if !knows_others {
             let node = Some(joined.node).filter(|node| *node != NodeId(0));
             let question = self.question(joined.incarnation, node);
-            let welcome = self.ask_all(&self.nodes_to_ask(data_dir)?, &question).await?;
+            let nodes = self.nodes_to_ask(data_dir)?;
+            let welcome = match self.ask_all(&nodes, &question).await {
+                Err(JoinError::Refused(reason)) if node.is_some() => {
+                    let expelled = self.ask_for_expulsion(&nodes, &joined).await;
+                    return Err(expelled.map_or(JoinError::Refused(reason), JoinError::Expelled));
+                }
+                welcome => welcome?,
+            };
             joined.node = NodeId(welcome.node);
             joined.founders = welcome.founders.into_iter().map(NodeId).collect();
             let members = welcome.members.into_iter();
@@ -178,6 +188,20 @@ impl Joining {
         }
         joined.members.insert(joined.node, self.card.peers.clone());
         Ok(joined)
+    }
+
+    /// Why a node is not part of the cluster any more, if any of these says so.
+    async fn ask_for_expulsion(&self, nodes: &[String], it: &Joined) -> Option<String> {
+        let (node, incarnation) = (it.node.0, it.incarnation.0);
+        let question = encode(&Question::Standing { node, incarnation });
+        for asked in nodes {
+            let answer = self.visit.ask(asked, &question).await.ok();
+            let reason = answer.and_then(|answer| serde_json::from_slice(&answer).ok());
+            if let Some(Some(reason)) = reason {
+                return Some(reason);
+            }
+        }
+        None
     }
 
     fn restarted(&self, identity: &Identity) -> Result<Joined, JoinError> {
