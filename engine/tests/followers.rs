@@ -103,7 +103,7 @@ async fn a_follower_that_comes_back_gets_the_log_in_chunks_while_writes_go_on() 
     let before_silence = 8;
     cluster.watch().silence_after(behind, before_silence);
     cluster.restart(behind)?;
-    while cluster.watch().appends_to(behind).len() <= before_silence {
+    while cluster.watch().appends_to(behind).len() < before_silence {
         tokio::task::yield_now().await;
     }
     let live = 20;

@@ -179,6 +179,8 @@ async fn a_group_keeps_the_replicas_that_it_was_started_with() -> TestResult {
     let mut cluster = Cluster::new(3)?;
     cluster.start_group(GROUP)?;
     cluster.propose(GROUP, b"+").await;
+    // A majority may do without it, and it would have nothing stored.
+    cluster.await_applied(NodeId(1), GROUP, 1).await;
     cluster.restart_without_groups(NodeId(1))?;
     for given in [&[1][..], &[1, 2]] {
         let refused = cluster.node(NodeId(1)).create_group(with_replicas(given)).err().unwrap();
