@@ -1,10 +1,12 @@
 //! What must be refused, with an error that names the cause, while everything else goes on.
 
-use crate::support::{TestResult, get, program, refusal, set, shared_cluster, spec, talk};
+use crate::support::{
+    TestResult, copy_directory, get, program, refusal, set, shared_cluster, spec, talk,
+};
 use logboat_tests::process::{Cluster, NodeProcess, eventually};
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[test]
@@ -262,20 +264,6 @@ fn an_old_copy_of_a_data_directory_is_refused_on_both_sides() -> TestResult {
         eventually("the refusal to be logged", || {
             Ok(cluster.node(id).log().contains("copies of its directory").then_some(()))
         })?;
-    }
-    Ok(())
-}
-
-fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_directory(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
     }
     Ok(())
 }

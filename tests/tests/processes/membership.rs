@@ -1,13 +1,11 @@
 //! Nodes that come in the wrong way or at the wrong time, and orders that make no sense: each gets
 //! a clear error, or waits and says so, and nothing is half done.
 
-use crate::support::{TestResult, get, program, set, spec};
+use crate::support::{TestResult, copy_directory, get, program, set, spec};
 use logboat_tests::process::{
     Cluster, NodeProcess, ProcessError, SmallDisk, eventually, free_ports,
 };
 use serde_json::{Value, json};
-use std::fs;
-use std::path::Path;
 
 /// What nodes get that join.
 const JOINER: [&str; 4] = ["--election-timeout-ms", "500", "--wal-segment-bytes", "262144"];
@@ -36,20 +34,6 @@ fn becomes(node: &NodeProcess, id: u64, wanted: &str) -> Result<(), ProcessError
 fn refused(node: &NodeProcess, path: &str, body: &Value, (code, words): (u16, &str)) -> TestResult {
     let (answered, text) = node.post(path, body)?;
     assert!(answered == code && text.contains(words), "{path} {body}: {answered} {text}");
-    Ok(())
-}
-
-fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_directory(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
     Ok(())
 }
 

@@ -6,8 +6,10 @@ pub(crate) use load::Load;
 use logboat_tests::process::{Cluster, ClusterSpec, PATIENCE, ProcessError, Program};
 use redis::{Connection, RedisError, RedisResult};
 use std::error::Error;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// What a test returns.
@@ -87,4 +89,19 @@ pub(crate) fn talk(port: u16, bytes: &[u8]) -> std::io::Result<String> {
         Err(error) => return Err(error),
     }
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Copies a directory and all that is in it to a place where nothing is.
+pub(crate) fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
