@@ -154,22 +154,19 @@ impl Follower {
             let node = cluster.node(node);
             connections.insert(node.client_address().port(), node.client()?);
         }
-        let mut follower = Self { connections, spans: Vec::new(), moved: 0 };
-        follower.refresh()?;
-        Ok(follower)
+        Ok(Self { connections, spans: Vec::new(), moved: 0 })
     }
 
     /// Asks all nodes for the topology, so that all of them may move it, and goes by the last.
-    fn refresh(&mut self) -> RedisResult<()> {
+    /// Returns whether each of them says of each slot that somebody who lives leads it.
+    fn refresh(&mut self) -> RedisResult<bool> {
+        let mut has_leaders = true;
+        let ports: Vec<_> = self.connections.keys().copied().collect();
         for client in self.connections.values_mut() {
             self.spans = spans(client)?;
+            has_leaders &= self.spans.iter().all(|(_, _, leader)| ports.contains(leader));
         }
-        Ok(())
-    }
-
-    /// Whether somebody who lives leads each slot.
-    fn has_leaders(&self) -> bool {
-        self.spans.iter().all(|(_, _, port)| self.connections.contains_key(port))
+        Ok(has_leaders)
     }
 
     /// Adds one to a key, wherever that is led.
@@ -187,7 +184,7 @@ impl Follower {
                     let (address, _) = error.redirect_node().expect("nowhere to go");
                     let (_, to) = address.rsplit_once(':').expect("no port to go to");
                     port = to.parse()?;
-                    self.refresh()?;
+                    eventually("leaders that live", || Ok(self.refresh()?.then_some(())))?;
                 }
                 Err(error) => panic!("{error}"),
             }
@@ -195,13 +192,13 @@ impl Follower {
     }
 }
 
-/// A client of the nodes that live, if they say that each slot is led by one of them.
+/// A client of the nodes that live, if all of them say that each slot is led by one of them.
 pub(crate) fn living_leaders(
     cluster: &Cluster,
     nodes: &[usize],
 ) -> Result<Option<Follower>, ProcessError> {
-    let follower = Follower::new(cluster, nodes)?;
-    Ok(follower.has_leaders().then_some(follower))
+    let mut follower = Follower::new(cluster, nodes)?;
+    Ok(follower.refresh()?.then_some(follower))
 }
 
 #[test]
