@@ -49,19 +49,32 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(sum_up(&verdicts))
 }
 
-/// Builds the simulator of the copy, as fast as a release but with the checks of a debug build.
+/// Builds the simulator of the copy: optimised, with the checks of a debug build. The crates from
+/// elsewhere are those that the workspace's tests need, and are built once for both.
 fn build(folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    let built = folder.join("build");
-    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--locked", "-p", "logboat-tests", "--bin", "simulate"])
+    let target = repository().join("target");
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Who this package is: build scripts that ask would run once for each answer.
+    for (variable, _) in env::vars_os() {
+        let name = variable.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&variable);
+        }
+    }
+    let status = cargo
+        // The tool's own test has cargo take the features that the tests turn on.
+        .args(["build", "--workspace", "--locked", "--bin", "simulate", "--test", "patches"])
         .current_dir(folder.join("tree"))
-        .env("CARGO_TARGET_DIR", &built)
-        .env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true")
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "3")
         .status()?;
     if !status.success() {
         return Err("the copy with all mutants does not build".into());
     }
-    Ok(built.join("release/simulate"))
+    let simulator = folder.join("simulate");
+    // The next build of the workspace puts its own in this place.
+    std::fs::copy(target.join("debug/simulate"), &simulator)?;
+    Ok(simulator)
 }
 
 /// What became of the hunt for a mutant: the seeds it took and what failed, unless nothing did.
