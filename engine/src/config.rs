@@ -114,7 +114,8 @@ pub struct NodeConfig {
     /// makes a new one. While a peer is being sent one, it takes 16 times as much.
     pub snapshot_log_bytes: u64,
     /// How many bytes of the log and of snapshots are read in a second to look for damage, so that
-    /// it is found while other replicas are whole. A replica whose data are damaged stops
+    /// it is found while other replicas are whole. A read counts as a page of 4 KiB at least, and
+    /// some minutes may pass between two rounds. A replica whose data are damaged stops
     /// ([`GroupView::failure`](crate::GroupView::failure)). Zero for none.
     pub scrub_bytes_per_s: u64,
     /// The log's options.

@@ -14,6 +14,7 @@ use crate::worker::event::Event;
 use logboat_raft::{Entry, GroupId};
 use logboat_storage::{SnapshotError, SnapshotStore, Wal};
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -22,11 +23,21 @@ use std::time::{Duration, Instant};
 /// How much is read at once, about.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// How long it rests when it has read everything.
-const PAUSE: Duration = Duration::from_secs(10);
+/// A read takes a page of the disk, however small the record is.
+const PAGE_BYTES: usize = 4 << 10;
 
-/// How long it goes on before it rests, at least: each rest is a wake-up of a thread.
-const STRETCH: Duration = Duration::from_millis(20);
+/// How long it rests when it has read everything: several times as long as that took, so that many
+/// small logs at rest cost little, within these bounds.
+const PAUSE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(600);
+const PAUSE_FACTOR: u32 = 4;
+
+/// How much it reads before it rests, by the time that this is to take and by bytes: each rest is a
+/// wake-up of a thread.
+const STRETCH: Duration = Duration::from_secs(1);
+const STRETCH_BYTES: usize = 1 << 20;
+
+/// How long it reads at the most before it looks whether the node stops.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The running thread.
 pub(crate) struct Scrubber {
@@ -51,7 +62,9 @@ struct Pace<'a> {
     stop: &'a Receiver<()>,
     /// When it rested last.
     rested: Instant,
-    /// How long what it has read since then is to take.
+    /// How much it has read since then.
+    bytes: usize,
+    /// How long that is to take.
     owed: Duration,
 }
 
@@ -99,6 +112,7 @@ impl Scrubbing {
     fn run(&self, stop: &Receiver<()>) {
         let mut pace = Pace::new(self.bytes_per_s, stop);
         loop {
+            let begun = Instant::now();
             for handle in self.groups.all_started() {
                 match self.check(handle.group(), &mut pace) {
                     Ok(()) | Err(Obstacle::Shortage) => {}
@@ -106,7 +120,8 @@ impl Scrubbing {
                     Err(Obstacle::Stopped) => return,
                 }
             }
-            if pace.rest(PAUSE).is_err() {
+            let pause = begun.elapsed().saturating_mul(PAUSE_FACTOR);
+            if pace.rest(pause.clamp(*PAUSE.start(), *PAUSE.end())).is_err() {
                 return;
             }
         }
@@ -161,24 +176,27 @@ impl Obstacle {
 
 impl<'a> Pace<'a> {
     fn new(bytes_per_s: u64, stop: &'a Receiver<()>) -> Self {
-        Self { bytes_per_s, stop, rested: Instant::now(), owed: Duration::ZERO }
+        let (rested, owed) = (Instant::now(), Duration::ZERO);
+        Self { bytes_per_s, stop, rested, bytes: 0, owed }
     }
 
     /// So many bytes were read: rests once what was read is worth it.
     fn has_read(&mut self, bytes: usize) -> Result<(), Obstacle> {
+        let bytes = bytes.max(PAGE_BYTES);
+        self.bytes += bytes;
         self.owed += Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64);
         let taken = self.rested.elapsed();
-        match self.owed.max(taken) < STRETCH {
-            true => Ok(()),
-            false => self.rest(self.owed.saturating_sub(taken)),
+        if self.owed < STRETCH && self.bytes < STRETCH_BYTES && taken < LOOK {
+            return Ok(());
         }
+        self.rest(self.owed.saturating_sub(taken))
     }
 
     /// Rests for so long, unless the node stops.
     fn rest(&mut self, time: Duration) -> Result<(), Obstacle> {
         match self.stop.recv_timeout(time) {
             Err(RecvTimeoutError::Timeout) => {
-                (self.rested, self.owed) = (Instant::now(), Duration::ZERO);
+                (self.rested, self.bytes, self.owed) = (Instant::now(), 0, Duration::ZERO);
                 Ok(())
             }
             _ => Err(Obstacle::Stopped),
@@ -235,8 +253,11 @@ mod tests {
         let (stop, stopped) = channel();
         drop(stop);
         // It hears of the stop where it rests.
-        let mut pace = Pace::new(1 << 30, &stopped);
-        while pace.has_read(1 << 20).is_ok() {}
-        assert!(pace.owed >= STRETCH || pace.rested.elapsed() >= STRETCH);
+        let mut pace = Pace::new(1 << 20, &stopped);
+        let mut reads = 1;
+        while pace.has_read(1).is_ok() {
+            reads += 1;
+        }
+        assert!(reads == STRETCH_BYTES / PAGE_BYTES || pace.rested.elapsed() >= LOOK, "{reads}");
     }
 }
