@@ -23,6 +23,8 @@ pub struct WaitLists {
     /// Deadlines, soonest first. An entry counts only if it is also the timer in its replica's
     /// places.
     timers: BinaryHeap<Reverse<(Time, SlotIndex)>>,
+    /// How many replicas have a deadline.
+    waiting: usize,
     /// Replicas that a change of support concerns, in the order in which they are woken.
     concerned: VecDeque<SlotIndex>,
     /// Replicas that have to tell peers something, as soon as these support this node again.
@@ -106,6 +108,7 @@ impl WaitLists {
             entries: Vec::new(),
             followers: FxHashMap::default(),
             timers: BinaryHeap::new(),
+            waiting: 0,
             concerned: VecDeque::new(),
             speakers: Vec::new(),
             rounds: Rounds::default(),
@@ -137,7 +140,9 @@ impl WaitLists {
             self.follow(slot, wake_conditions.leader);
         }
         let entry = &mut self.entries[slot.0 as usize];
+        self.waiting -= usize::from(entry.deadline != NEVER);
         entry.deadline = wake_conditions.deadline.unwrap_or(NEVER);
+        self.waiting += usize::from(entry.deadline != NEVER);
         if entry.deadline < entry.timer {
             entry.timer = entry.deadline;
             self.timers.push(Reverse((entry.deadline, slot)));
@@ -158,10 +163,12 @@ impl WaitLists {
         self.followers.get(&leader).map_or(&[], Vec::as_slice)
     }
 
-    /// When the next replica has a deadline, at the soonest.
+    /// When the next replica has a deadline, at the soonest: a timer that is void counts, too, but
+    /// not while nobody has a deadline. Whoever looks at the clock would do so in vain until then.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        self.timers.peek().map(|Reverse((time, _))| *time)
+        let soonest = self.timers.peek().filter(|_| self.waiting > 0);
+        soonest.map(|Reverse((time, _))| *time)
     }
 
     /// Takes out a replica whose deadline has come.
@@ -380,6 +387,29 @@ mod tests {
             concerned.sort_unstable();
             assert_eq!(concerned, (0..slots).map(SlotIndex).collect::<Vec<_>>(), "round {round}");
         }
+    }
+
+    #[test]
+    fn deadlines_that_are_given_up_leave_nothing_to_wait_for() {
+        let mut lists = WaitLists::new(NodeId(1));
+        let set = |lists: &mut WaitLists, slot: u32, ms: Option<u64>| {
+            let deadline = ms.map(Time::from_millis);
+            let wake_conditions = WakeConditions { deadline, ..WakeConditions::default() };
+            lists.update(SlotIndex(slot), wake_conditions, []);
+        };
+        (0..2).for_each(|_| lists.add());
+        set(&mut lists, 0, Some(25_000));
+        set(&mut lists, 1, Some(2_500));
+        assert_eq!(lists.next_deadline(), Some(Time::from_millis(2_500)));
+        set(&mut lists, 0, None);
+        set(&mut lists, 1, None);
+        assert_eq!(lists.next_deadline(), None);
+        set(&mut lists, 1, Some(30_000));
+        assert!(lists.next_deadline().is_some_and(|time| time <= Time::from_millis(30_000)));
+        assert_eq!(lists.pop_due(Time::from_millis(29_999)), None);
+        assert_eq!(lists.pop_due(Time::from_millis(30_000)), Some(SlotIndex(1)));
+        set(&mut lists, 1, None);
+        assert_eq!((lists.next_deadline(), lists.timers.len()), (None, 0));
     }
 
     const PATIENCE: Duration = Duration::from_millis(250);
