@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const DIRECTORY: &str = "LOGBOAT_TEST_STATE";
 const LIMIT: &str = "LOGBOAT_TEST_LIMIT";
@@ -14,13 +14,24 @@ const LIMIT: &str = "LOGBOAT_TEST_LIMIT";
 /// The first namespaces that an engine makes.
 const SPACES: [Namespace; 2] = [Namespace(2), Namespace(3)];
 
+/// Opens the engine once nobody else has it. A process that some other test starts has what is open
+/// here, locks too, until it runs its own program.
+fn open(directory: &Path) -> LsmState {
+    loop {
+        match LsmState::open(directory, OWNER, small()) {
+            Err(StateError::InUse { .. }) => std::thread::sleep(Duration::from_millis(1)),
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 /// Writes until it is killed or fails, and says what is durable. Each batch writes its number to
 /// both namespaces.
 #[test]
 #[ignore = "the process that others start and kill"]
 fn writer() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
-    let engine = LsmState::open(Path::new(&directory), OWNER, small()).unwrap();
+    let engine = open(Path::new(&directory));
     if let Ok(limit) = std::env::var(LIMIT) {
         let (resource, number) = limit.split_once(' ').unwrap();
         let resource = if resource == "files" { Resource::Nofile } else { Resource::Fsize };
@@ -69,7 +80,7 @@ fn run(directory: &Path, limit: Option<&str>, lines: usize) -> (u64, Option<Stri
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
     command.args(["kills::writer", "--exact", "--ignored", "--nocapture"]);
-    command.env(DIRECTORY, directory).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.env(DIRECTORY, directory).stdout(Stdio::piped());
     command.envs(limit.map(|limit| (LIMIT, limit)));
     let mut child = command.spawn().unwrap();
     let (mut durable, mut error, mut seen) = (0, None, 0);
@@ -92,7 +103,7 @@ fn run(directory: &Path, limit: Option<&str>, lines: usize) -> (u64, Option<Stri
 
 /// What a process left behind is a prefix of whole batches that holds what it called durable.
 fn check(directory: &Path, durable: u64) -> u64 {
-    let engine = LsmState::open(directory, OWNER, small()).unwrap();
+    let engine = open(directory);
     engine.verify().unwrap();
     let applied = SPACES.map(|namespace| engine.applied(namespace).map_or(0, |id| id.index.0));
     assert_eq!(applied[0], applied[1], "a batch was split");
