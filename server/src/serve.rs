@@ -269,7 +269,8 @@ impl Server {
             stores.store(range, entered.enter(range.group))
         })
         .await?;
-        tasks.spawn(until(stopped(&stopping), timekeeper::keep(times, router.clone())));
+        let data = Arc::clone(&front.state().data);
+        tasks.spawn(until(stopped(&stopping), timekeeper::keep(times, data, router.clone())));
         warn_of_other_settings(router.table().settings(), placement);
         let partition = router.map().layout().parse()?;
         let backend = ClusterBackend::new(router, partition, Limits::default());

@@ -1,17 +1,21 @@
 //! Writes the time into the logs of the groups in which keys have expired, so that their memory is
 //! freed. Commands and queries that need the time bring it with them: `docs/expiry.md` tells how.
 
-use crate::kv::{Command, GroupTime, NodeClock};
+mod pace;
+mod waiting;
+
+use self::pace::Pace;
+use self::waiting::Waiting;
+use crate::kv::{Command, DataMemory, GroupTime, NodeClock};
 use logboat::{GroupId, Node, RoleKind};
 use logboat_router::{Access, RangeRequest, Router};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time;
 
-/// A group hears the time no more often than this for the sake of memory, so that the sweep for
-/// expired keys takes a small part of the processor.
+/// How often to look which groups are to hear the time, while there are any.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often to look whether a deadline has passed, while there are any.
@@ -50,6 +54,12 @@ impl GroupTimes {
         self.groups.lock().values().filter_map(Weak::upgrade).any(|time| time.has_deadlines())
     }
 
+    /// Whether a group is to hear the time.
+    fn is_due(&self, group: GroupId) -> bool {
+        let time = self.groups.lock().get(&group).and_then(Weak::upgrade);
+        time.is_some_and(|time| time.is_due())
+    }
+
     /// The groups that are to hear the time.
     fn due(&self) -> Vec<GroupId> {
         let mut groups = self.groups.lock();
@@ -60,37 +70,76 @@ impl GroupTimes {
 }
 
 /// Keeps the time in the groups that this node leads. Never returns.
-pub async fn keep(times: Arc<GroupTimes>, router: Router) {
-    let map = router.map();
-    let ranges: BTreeMap<GroupId, usize> =
-        map.ranges().iter().enumerate().map(|(number, range)| (range.group, number)).collect();
-    let mut turn = 0;
+pub async fn keep(times: Arc<GroupTimes>, memory: Arc<DataMemory>, router: Router) {
+    let ranges = ranges_of(&router);
+    let mut pace = Pace::new(Instant::now(), times.clock.sweeps());
+    let mut waiting = Waiting::default();
+    let mut looked: Option<Instant> = None;
     loop {
-        let mut due = times.due();
-        due.retain(|group| leads(router.node(), *group));
-        if due.is_empty() {
-            // Without deadlines nothing is looked at, and the node sleeps.
-            let first = times.clock.first_deadline();
-            match times.any_deadlines() {
-                true => drop(time::timeout(LOOK, first).await),
-                false => first.await,
-            }
+        let now = Instant::now();
+        if looked.is_none_or(|looked| now.saturating_duration_since(looked) >= INTERVAL) {
+            let mut due = times.due();
+            due.retain(|group| leads(router.node(), *group));
+            waiting.update(&due, now);
+            pace.adjust(waiting.longest(now), memory.is_nearly_full());
+            looked = Some(now);
+        }
+        if waiting.is_empty() {
+            rest(&times).await;
+            looked = None;
             continue;
         }
-        // When there are too many, each of them gets its turn.
-        let first = turn % due.len();
-        due.rotate_left(first);
-        due.truncate(MAX_GROUPS);
-        turn = turn.wrapping_add(due.len());
-        let request = |group| {
-            let range = *ranges.get(&group)?;
-            Some(RangeRequest { range, access: Access::Write, body: Command::Tick.encode() })
-        };
-        let mut answers = router.request_all(due.into_iter().filter_map(request).collect());
-        // A group that does not answer now is asked again.
-        let _ = time::timeout(PATIENCE, async { while answers.next().await.is_some() {} }).await;
-        time::sleep(INTERVAL).await;
+        match pace.allowed(now, times.clock.sweeps()) {
+            Ok(count) => {
+                let groups = waiting.take(count.min(MAX_GROUPS));
+                pace.spend(groups.len());
+                let all_heard = tell(&router, &ranges, &groups).await;
+                let left = groups.into_iter().filter(|(group, _)| times.is_due(*group));
+                // Groups that don't answer are not behind for want of pace.
+                let since = |since| if all_heard { since } else { Instant::now() };
+                left.for_each(|(group, began)| waiting.put_back((group, since(began))));
+            }
+            Err(pause) => time::sleep(pause.min(INTERVAL)).await,
+        }
     }
+}
+
+/// Which range each group holds.
+fn ranges_of(router: &Router) -> BTreeMap<GroupId, usize> {
+    let map = router.map();
+    map.ranges().iter().enumerate().map(|(number, range)| (range.group, number)).collect()
+}
+
+/// Waits until it is time to look again. Without deadlines nothing is looked at, and the node
+/// sleeps.
+async fn rest(times: &GroupTimes) {
+    let first = times.clock.first_deadline();
+    match times.any_deadlines() {
+        true => drop(time::timeout(LOOK, first).await),
+        false => first.await,
+    }
+}
+
+/// Writes the time into the logs of these groups, and says whether all have heard it. One that has
+/// not will be asked again.
+async fn tell(
+    router: &Router,
+    ranges: &BTreeMap<GroupId, usize>,
+    groups: &[(GroupId, Instant)],
+) -> bool {
+    let request = |(group, _): &(GroupId, Instant)| {
+        let range = *ranges.get(group)?;
+        Some(RangeRequest { range, access: Access::Write, body: Command::Tick.encode() })
+    };
+    let mut answers = router.request_all(groups.iter().filter_map(request).collect());
+    let heard = async {
+        let mut heard = 0;
+        while let Some(answered) = answers.next().await {
+            heard += answered.iter().filter(|(_, answer)| answer.is_ok()).count();
+        }
+        heard == groups.len()
+    };
+    time::timeout(PATIENCE, heard).await.unwrap_or(false)
 }
 
 fn leads(node: &Node, group: GroupId) -> bool {

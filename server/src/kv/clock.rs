@@ -24,6 +24,19 @@ pub struct NodeClock {
     source: Source,
     /// Notified when a group has its first deadline.
     first_deadline: Notify,
+    /// The sweeps of the groups that go by this clock.
+    sweeps: AtomicU64,
+    swept_ns: AtomicU64,
+}
+
+/// How often the groups of a node have heard the time for the sake of their memory, and how long it
+/// took to free some. It says nothing about what is in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sweeps {
+    /// How many times.
+    pub count: u64,
+    /// How long that took, all together.
+    pub time: Duration,
 }
 
 #[derive(Debug)]
@@ -58,7 +71,8 @@ impl NodeClock {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, first_deadline: Notify::new() }
+        let (sweeps, swept_ns) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { source, first_deadline: Notify::new(), sweeps, swept_ns }
     }
 
     /// Sets a clock that was made by [`manual`](Self::manual), also back. Others stay as they are.
@@ -79,6 +93,13 @@ impl NodeClock {
     /// that came before the call counts, too.
     pub async fn first_deadline(&self) {
         self.first_deadline.notified().await;
+    }
+
+    /// The sweeps so far of the groups that go by this clock.
+    #[must_use]
+    pub fn sweeps(&self) -> Sweeps {
+        let time = Duration::from_nanos(self.swept_ns.load(Ordering::Relaxed));
+        Sweeps { count: self.sweeps.load(Ordering::Relaxed), time }
     }
 
     /// What the clock shows.
@@ -185,6 +206,13 @@ impl GroupTime {
         let milliseconds = |time| i64::try_from(time).unwrap_or(i64::MAX);
         let origin = milliseconds(group_ms) - milliseconds(self.clock.running_ms());
         self.group_origin_ms.fetch_max(origin, Ordering::Relaxed);
+    }
+
+    /// The group has heard the time for the sake of its memory, and that took so long.
+    pub(super) fn note_sweep(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.clock.swept_ns.fetch_add(nanoseconds, Ordering::Relaxed);
+        self.clock.sweeps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The next deadline, and when the store next wants to hear the time.

@@ -44,6 +44,12 @@ impl DataMemory {
         self.max_bytes == 0 || self.held_bytes().saturating_add(bytes) <= self.max_bytes
     }
 
+    /// Whether writes will soon be refused: less than an eighth of what may be held is left.
+    #[must_use]
+    pub fn is_nearly_full(&self) -> bool {
+        !self.has_room_for(self.max_bytes / 8)
+    }
+
     /// How many replicas of keys have expired and were removed since the start.
     #[must_use]
     pub fn expired_keys(&self) -> u64 {

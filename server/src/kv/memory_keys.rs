@@ -4,7 +4,7 @@ use super::deadlines::Deadlines;
 use super::disposal::dispose;
 use super::footprint::entry_bytes;
 use super::key::Key;
-use super::keys::{Entry, KeyRange, ReadKeys, WriteKeys};
+use super::keys::{Entry, KeyRange, REMOVAL_COST, ReadKeys, WriteKeys};
 use super::memory::DataMemory;
 use bytes::Bytes;
 use std::collections::{BTreeMap, btree_map};
@@ -74,6 +74,19 @@ impl MemoryKeys {
         self.map.len() <= SMALL
             || end_ms.saturating_add(LONGEST_DELAY_MS) <= clock_ms
             || self.deadlines.passed(clock_ms) * SWEPT_SHARE >= self.map.len() as u64
+    }
+
+    /// The key up to which a step of a sweep goes that begins at `start`. None for one that goes to
+    /// the end.
+    fn last_of_step(&self, start: &Bound<Key>, clock_ms: u64, budget: &mut usize) -> Option<Key> {
+        let start = start.as_ref().map(|key| &key[..]);
+        let mut walked = self.map.range::<[u8], _>((start, Bound::Unbounded));
+        let last = walked.by_ref().find(|(_, entry)| {
+            let cost = if entry.is_there_at(clock_ms) { 1 } else { REMOVAL_COST };
+            *budget = budget.saturating_sub(cost);
+            *budget == 0
+        });
+        last.filter(|_| walked.next().is_some()).map(|(key, _)| key.clone())
     }
 
     fn forget(&mut self, key_bytes: usize, old: &Entry) {
@@ -159,23 +172,21 @@ impl WriteKeys for MemoryKeys {
         if !(self.is_sweeping() || self.is_worth_a_sweep(clock_ms)) {
             return Ok(());
         }
-        let swept_to = self.swept_to.take();
-        let start = swept_to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut walked = self.map.range::<[u8], _>((start, Bound::Unbounded));
-        let (mut expired, mut last) = (Vec::new(), None);
-        for (key, entry) in walked.by_ref().take(*budget) {
-            *budget -= 1;
-            if !entry.is_there_at(clock_ms) {
-                expired.push(key.clone());
-            }
-            last = Some(key);
+        let start = self.swept_to.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let last = self.last_of_step(&start, clock_ms, budget);
+        let end = last.clone().map_or(Bound::Unbounded, Bound::Included);
+        let (mut expired, mut freed_bytes) = (0, 0);
+        let is_due = |_: &Key, entry: &mut Entry| !entry.is_there_at(clock_ms);
+        for (key, entry) in self.map.extract_if((start, end), is_due) {
+            expired += 1;
+            freed_bytes += entry_bytes(key.len(), entry.value.len());
+            self.deadlines.remove(entry.deadline_ms);
         }
-        let rest = if walked.next().is_some() { last.cloned() } else { None };
-        self.memory.note_expired(expired.len() as u64);
-        for key in expired {
-            self.remove(&key)?;
-        }
-        self.swept_to = rest;
+        self.memory.note_expired(expired);
+        self.discount(freed_bytes);
+        // Nothing is left to find behind the step that has removed the last one.
+        let is_over = self.deadlines.earliest_ms().is_none_or(|earliest| earliest > clock_ms);
+        self.swept_to = last.filter(|_| !is_over);
         Ok(())
     }
 
@@ -301,10 +312,24 @@ mod tests {
         }
         assert_eq!(steps_to_the_end(&mut entries, 999, 1_000), 1);
         assert_eq!(entries.map().len(), 10_000);
-        assert_eq!(steps_to_the_end(&mut entries, 2_048, 1_000), 10);
+        // Of two keys, one is removed, and the other one is looked at.
+        assert_eq!(steps_to_the_end(&mut entries, 2_048, 1_000), 45);
         assert_eq!(entries.map().len(), 5_000);
         assert_eq!(entries.expiring(), 5_000);
         assert_eq!(steps_to_the_end(&mut entries, 2_048, 1_000), 1);
+    }
+
+    #[test]
+    fn writes_that_sweep_keep_those_that_have_expired_few() {
+        let mut entries = MemoryKeys::default();
+        // Each lives for 10 s, and one comes every millisecond.
+        for clock_ms in 0..60_000_u32 {
+            let key = clock_ms.wrapping_mul(0x9e37_79b9).to_be_bytes().to_vec();
+            let deadline_ms = u64::from(clock_ms) + 10_000;
+            entries.put(Bytes::from(key), entry(1, deadline_ms)).unwrap();
+            entries.sweep(clock_ms.into(), &mut 16).unwrap();
+            assert!(entries.map().len() <= 13_000, "{} at {clock_ms} ms", entries.map().len());
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod suite;
 mod wire;
 
 pub use admission::StoreAdmission;
-pub use clock::{GroupTime, NodeClock};
+pub use clock::{GroupTime, NodeClock, Sweeps};
 pub use disk::{DiskStore, SharedTables};
 pub use memory::DataMemory;
 pub use message::{

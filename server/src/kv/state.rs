@@ -17,6 +17,7 @@ use super::message::{
 };
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The databases of one group. Everything that depends on what is stored is decided here, by
 /// [`apply`](Self::apply), in the order of the log.
@@ -29,9 +30,15 @@ pub(super) struct State<K> {
     rest_until_ms: u64,
 }
 
-/// How many keys a sweep looks at for each tick, and for each other command that has a time.
-const SWEPT_BY_TICK: usize = 4_096;
-const SWEPT_BY_COMMAND: usize = 16;
+/// What a sweep may spend for each tick, in keys that it looks at. To remove the 512 keys of this
+/// takes a fraction of a millisecond in memory, so nobody waits for long. How many ticks there are
+/// depends on how long they take: see [`timekeeper`](crate::timekeeper).
+const SPENT_BY_TICK: usize = 4_096;
+
+/// What a sweep may spend for each other command that has a time. A command brings one key that
+/// expires, at the most. This removes two, or looks at 16. So those that have expired are never
+/// more than about an eighth of the others, however many commands come and whatever ticks do.
+const SPENT_BY_COMMAND: usize = 16;
 
 /// After a tick that has found too few expired keys for a sweep, the next comes after this time.
 const REST_MS: u64 = 1_000;
@@ -126,8 +133,10 @@ impl<K: WriteKeys> State<K> {
                 let is_tick = matches!(command, Command::Tick);
                 stamp_ms.into_iter().for_each(|stamp_ms| self.move_clock(stamp_ms));
                 let answer = self.execute(database, command)?;
-                if stamp_ms.is_some() {
-                    self.sweep(is_tick)?;
+                match stamp_ms {
+                    Some(_) if is_tick => self.sweep_for_tick()?,
+                    Some(_) => drop(self.sweep(SPENT_BY_COMMAND)?),
+                    None => {}
                 }
                 // Only commands with a time bring a first deadline.
                 if stamp_ms.is_some() || self.time.has_deadlines() {
@@ -148,13 +157,21 @@ impl<K: WriteKeys> State<K> {
         }
     }
 
-    fn sweep(&mut self, is_tick: bool) -> Result<(), K::Error> {
-        let before = if is_tick { SWEPT_BY_TICK } else { SWEPT_BY_COMMAND };
-        let mut budget = before;
+    /// Removes some of the keys that have expired, for so much at the most. Returns what is left of
+    /// that.
+    fn sweep(&mut self, mut budget: usize) -> Result<usize, K::Error> {
         self.databases.iter_mut().try_for_each(|database| database.sweep(&mut budget))?;
-        if is_tick && budget == before {
+        Ok(budget)
+    }
+
+    /// The same for a tick. How long it takes decides when the node's next ticks are, and nothing
+    /// here.
+    fn sweep_for_tick(&mut self) -> Result<(), K::Error> {
+        let started = Instant::now();
+        if self.sweep(SPENT_BY_TICK)? == SPENT_BY_TICK {
             self.rest_until_ms = self.clock_ms().saturating_add(REST_MS);
         }
+        self.time.note_sweep(started.elapsed());
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use super::layout::{
 use super::walk::{Change, DiskWalk, as_slice, scan};
 use crate::kv::clock::NEVER;
 use crate::kv::key::Key;
-use crate::kv::keys::{Entry, KeyRange, MAX_KEY_BYTES, ReadKeys, WriteKeys};
+use crate::kv::keys::{Entry, KeyRange, MAX_KEY_BYTES, REMOVAL_COST, ReadKeys, WriteKeys};
 use crate::kv::memory::DataMemory;
 use bytes::Bytes;
 use logboat::LogId;
@@ -234,17 +234,18 @@ impl WriteKeys for DiskKeys {
         if self.earliest_ms > clock_ms {
             return Ok(());
         }
+        let most = budget.div_ceil(REMOVAL_COST);
         let mut due = Vec::new();
         let mut next_ms = NEVER;
         for deadline in self.deadlines(self.earliest_ms)? {
             let (deadline_ms, key) = deadline?;
-            if deadline_ms > clock_ms || due.len() == *budget {
+            if deadline_ms > clock_ms || due.len() == most {
                 next_ms = deadline_ms;
                 break;
             }
             due.push((deadline_ms, key));
         }
-        *budget -= due.len();
+        *budget = budget.saturating_sub(due.len() * REMOVAL_COST);
         let mut expired = 0;
         for (deadline_ms, key) in due {
             // It may have been changed in the same batch.

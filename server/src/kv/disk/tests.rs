@@ -263,14 +263,16 @@ fn what_has_expired_goes_in_steps_and_a_restart_knows_what_comes_next() {
     store.apply_all(&keys);
     store.apply_all(&[expiring(20_000, 90_000)]);
     assert_eq!(tick(&mut store, 999), 10_001);
-    assert_eq!(tick(&mut store, 1_000), 10_001 - 4_096);
+    for ticks in 1..=9 {
+        assert_eq!(tick(&mut store, 1_000), 10_001 - 512 * ticks);
+    }
     assert_eq!(tick(&mut store, 1_000), 5_001);
     store.store().sync().unwrap();
     let time = time();
     let (mut store, _) = OnDisk::open(open(), Arc::clone(&time));
     assert!(time.has_deadlines());
-    assert_eq!(tick(&mut store, 1_001), 5_001 - 4_096);
-    assert_eq!(tick(&mut store, 1_001), 1);
+    let ticks = (1..).find(|_| tick(&mut store, 1_001) == 1);
+    assert_eq!(ticks, Some(10));
     assert_eq!(tick(&mut store, 90_000), 0);
     assert!(!time.has_deadlines());
 }
