@@ -7,7 +7,7 @@ use crate::wire::message::{most_message_bytes, put_founders, put_message};
 use crate::wire::parcel::{Founders, RequestId, SnapshotTaken};
 use crate::wire::support::put_support;
 use bytes::Bytes;
-use logboat_raft::{GroupId, LogId, Message, NodeId, SupportMessage};
+use logboat_raft::{GroupId, LogId, Message, NodeId, Payload, SupportMessage};
 
 /// Up to this size a frame is copied into the one queued before it. A larger one travels by itself.
 const MERGE_BYTES: usize = 4 << 10;
@@ -35,7 +35,7 @@ pub struct Outgoing {
     /// Frames that are large enough, in order. They come before the open ones.
     full: Vec<Draft>,
     open: Draft,
-    /// The open frame of replies, which the queue treats otherwise than messages.
+    /// The open frame of replies, and of what else the queue does not drop.
     replies: Draft,
 }
 
@@ -64,14 +64,19 @@ impl Outgoing {
         self.drafts().map(|draft| draft.parcels).sum()
     }
 
-    /// Adds a message from the replica of `group` on this node.
+    /// Adds a message from the replica of `group` on this node. A full queue drops messages, since
+    /// they are sent again, but not the offer of a snapshot: all of the snapshot would be.
     ///
     /// # Panics
     /// When the entries of an append do not follow its `prev` without a gap.
     pub fn push_message(&mut self, group: GroupId, message: &Message) {
-        self.push(most_message_bytes(message), |fields, data| {
-            put_message(fields, data, group, message);
-        });
+        let most_bytes = most_message_bytes(message);
+        if matches!(message.payload, Payload::Snapshot { .. }) {
+            self.begin_reply(most_bytes);
+            let Draft { fields, data, .. } = &mut self.replies;
+            return put_message(fields, data, group, message);
+        }
+        self.push(most_bytes, |fields, data| put_message(fields, data, group, message));
     }
 
     /// Whether a request of so many bytes leaves in the frame that is open. Another frame may be

@@ -5,7 +5,7 @@ use crate::common::{
 };
 use crate::locked::Certificates;
 use bytes::Bytes;
-use logboat_raft::{ClusterId, GroupId, LogId, NodeId};
+use logboat_raft::{ClusterId, GroupId, LogId, Message, NodeId, Payload};
 use logboat_security::PortTls;
 use logboat_transport::{
     MemoryNetwork, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, StartError, TcpTransport,
@@ -242,16 +242,21 @@ fn a_full_queue_takes_all_answers_and_a_small_one_for_each_large_one(start: Star
     batch.push_reply_or(RequestId(3), &vec![b'x'; 65 << 20], b"no frame");
     batch.push_message(GroupId(7), &append_of(7, 2 * BOUND));
     batch.push_reply(RequestId(4), b"small");
+    // If the offer of a snapshot were lost, all of the snapshot would be sent again.
+    let is_offer = |message: &Message| matches!(message.payload, Payload::Snapshot { .. });
+    let offer = every_message().into_iter().find(is_offer).unwrap();
+    batch.push_message(GroupId(7), &offer);
     let result = pair.send(batch);
     assert!(matches!(result, Err(SendError::Full)), "{result:?}");
-    let mut arrived: Vec<_> = pair.inboxes[1]
-        .wait_parcels(1, 4)
-        .into_iter()
-        .map(|parcel| {
-            let Parcel::Reply { id, body } = parcel else { panic!("{parcel:?}") };
-            (id.0, body)
-        })
-        .collect();
+    let (mut arrived, mut messages) = (Vec::new(), Vec::new());
+    for parcel in pair.inboxes[1].wait_parcels(1, 5) {
+        match parcel {
+            Parcel::Reply { id, body } => arrived.push((id.0, body)),
+            Parcel::Message { message, .. } => messages.push(message),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(messages, [offer]);
     arrived.sort();
     let large = Bytes::from(vec![b'x'; BOUND / 2]);
     let [no_room, no_frame, small] =
