@@ -75,6 +75,26 @@ fn a_snapshot_is_current_when_it_is_finished_and_not_before() {
     assert_eq!(content(&reopened).unwrap().unwrap().0, at(30));
 }
 
+/// What a later sync says is of no worth: the pages that could not be written are clean by then.
+#[test]
+fn a_large_snapshot_is_synced_in_pieces_and_is_lost_with_one_of_them() {
+    let disk = SimSnapshotDisk::default();
+    let store = SnapshotStore::open_on(disk.clone()).unwrap();
+    write(&store, 10, b"old");
+    for (failing, written) in [(None, true), (Some(1), false), (Some(2), false)] {
+        let mut writer = store.create(GROUP, meta(20)).unwrap();
+        disk.fail_sync(failing);
+        let pieces = (0..5).map(|_| writer.write_all(&[7; 1 << 20]).is_ok());
+        assert_eq!(pieces.collect::<Vec<_>>().contains(&false), !written, "{failing:?}");
+        // Somebody else wrote it, and did not listen.
+        if !written {
+            let refused = writer.finish().unwrap_err();
+            assert!(matches!(refused, SnapshotError::Io { .. }), "{refused:?}");
+            assert_eq!(content(&store).unwrap().unwrap().0, at(10));
+        }
+    }
+}
+
 #[test]
 fn an_older_snapshot_never_takes_the_place_of_a_newer_one() {
     let directory = tempfile::tempdir().unwrap();

@@ -61,9 +61,15 @@ impl<F: Read + Seek> SnapshotCheck<F> {
         Ok(None)
     }
 
-    /// Reads all that is left. Returns the header, and the file at any place.
-    pub(super) fn finish(mut self) -> Result<(Header, F), SnapshotError> {
-        while self.next_piece()?.is_some() {}
+    /// Reads all that is left, and says of each piece how long it was. Returns the header, and the
+    /// file at any place.
+    pub(super) fn finish(
+        mut self,
+        mut has_read: impl FnMut(usize),
+    ) -> Result<(Header, F), SnapshotError> {
+        while let Some(bytes) = self.next_piece()? {
+            has_read(bytes);
+        }
         Ok((self.header, self.file))
     }
 }

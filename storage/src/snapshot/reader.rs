@@ -15,13 +15,15 @@ pub struct SnapshotReader<F = File> {
 }
 
 impl<F: Read + Seek> SnapshotReader<F> {
-    /// Verifies all of a file and opens its content. Returns what it is of, too.
+    /// Verifies all of a file, a piece after the other, and opens its content. Returns what it is
+    /// of, too.
     pub(super) fn open<D: SnapshotDisk<File = F>>(
         disk: &D,
         name: &str,
         group: GroupId,
+        has_read: impl FnMut(usize),
     ) -> Result<(SnapshotMeta, Self), SnapshotError> {
-        let (header, mut file) = SnapshotCheck::open(disk, name, group)?.finish()?;
+        let (header, mut file) = SnapshotCheck::open(disk, name, group)?.finish(has_read)?;
         let start = SeekFrom::Start(header.bytes() as u64);
         file.seek(start).map_err(|e| failure(disk.path(name), e))?;
         let content = BufReader::with_capacity(COPY_BYTES, file.take(header.content_bytes));

@@ -39,6 +39,15 @@ impl<D: SnapshotDisk> SnapshotReceiver<D> {
     /// [`SnapshotError::Damaged`] when it is not whole or not the one announced; when the disk
     /// refuses.
     pub fn finish(self) -> Result<SnapshotInfo, SnapshotError> {
+        self.finish_at(|_| {})
+    }
+
+    /// Like [`Self::finish`], as fast as the caller allows: it is told of each piece that was
+    /// verified, in bytes, and may rest then.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn finish_at(self, has_read: impl FnMut(usize)) -> Result<SnapshotInfo, SnapshotError> {
         let mut temporary = self.temporary;
         temporary.complete(None)?;
         let path = temporary.place.shared.disk.path(&temporary.name);
@@ -50,7 +59,7 @@ impl<D: SnapshotDisk> SnapshotReceiver<D> {
         // By the descriptor that is there: to open the file again might take one too many.
         let file = temporary.file.get_mut();
         let header = read_header(file, &path, self.group)?;
-        let (header, _) = SnapshotCheck::of(header, file, path.clone())?.finish()?;
+        let (header, _) = SnapshotCheck::of(header, file, path.clone())?.finish(has_read)?;
         let info = header.info();
         if info.last != self.last || info.bytes != self.total_bytes {
             return Err(damaged("the peer sent another snapshot than it announced"));
@@ -71,7 +80,7 @@ impl<D: SnapshotDisk> Write for SnapshotReceiver<D> {
             let what = "the peer sent more of a snapshot than it announced";
             return Err(io::Error::new(ErrorKind::InvalidData, what));
         }
-        let written = self.temporary.file.write(bytes)?;
+        let written = self.temporary.put(bytes)?;
         self.left_bytes -= written as u64;
         Ok(written)
     }

@@ -103,7 +103,8 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
         let Some(info) = self.latest(group) else {
             return Ok(None);
         };
-        let (meta, reader) = SnapshotReader::open(&self.shared.disk, &current_name(group), group)?;
+        let (meta, reader) =
+            SnapshotReader::open(&self.shared.disk, &current_name(group), group, |_| {})?;
         debug_assert!(meta.last.index >= info.last.index, "it only goes forward");
         Ok(Some((meta, reader)))
     }
@@ -164,6 +165,20 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
         group: GroupId,
         meta: &SnapshotMeta,
     ) -> Result<SnapshotReader<D::File>, SnapshotError> {
+        self.read_received_at(group, meta, |_| {})
+    }
+
+    /// Like [`Self::read_received`], as fast as the caller allows: it is told of each piece that
+    /// was verified, in bytes, and may rest then.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn read_received_at(
+        &self,
+        group: GroupId,
+        meta: &SnapshotMeta,
+        has_read: impl FnMut(usize),
+    ) -> Result<SnapshotReader<D::File>, SnapshotError> {
         let last = meta.last;
         let is_current = self.latest(group).is_some_and(|current| current.last == last);
         let name = if is_current {
@@ -173,7 +188,7 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
         } else {
             return Err(SnapshotError::NotReceived { group, last });
         };
-        let (found, reader) = SnapshotReader::open(&self.shared.disk, &name, group)?;
+        let (found, reader) = SnapshotReader::open(&self.shared.disk, &name, group, has_read)?;
         if found != *meta {
             let of = |it: &SnapshotMeta| format!("{} with {}", it.last, it.configuration);
             let what = format!("it is of {}, and not of {}", of(&found), of(meta));

@@ -5,8 +5,12 @@ use super::error::SnapshotError;
 use super::file::{COPY_BYTES, Header};
 use super::shared::{Known, Shared, temporary_name};
 use logboat_raft::GroupId;
-use std::io::{BufWriter, Seek, Write};
+use std::io::{self, BufWriter, ErrorKind, Seek, Write};
 use std::sync::Arc;
+
+/// How much is written between two syncs. All at once in the end, it would hold up the log, whose
+/// syncs wait for whatever the disk has to write.
+const SYNC_BYTES: usize = 2 << 20;
 
 /// A place among what is being written for the replica of a group. It is lost when the replica
 /// goes.
@@ -48,6 +52,10 @@ pub(super) struct Temporary<D: SnapshotDisk> {
     pub(super) place: Place<D>,
     pub(super) file: BufWriter<D::File>,
     pub(super) name: String,
+    /// What was written since the last sync.
+    unsynced_bytes: usize,
+    /// Why a sync failed. None that comes later tells whether all is durable.
+    failed_sync: Option<ErrorKind>,
 }
 
 impl<D: SnapshotDisk> Temporary<D> {
@@ -57,7 +65,20 @@ impl<D: SnapshotDisk> Temporary<D> {
         place.check(&shared.known.lock())?;
         let name = temporary_name(place.group, place.number);
         let file = shared.disk.create(&name).map_err(|e| shared.failure(&name, e))?;
-        Ok(Self { place, file: BufWriter::with_capacity(COPY_BYTES, file), name })
+        let file = BufWriter::with_capacity(COPY_BYTES, file);
+        Ok(Self { place, file, name, unsynced_bytes: 0, failed_sync: None })
+    }
+
+    /// Writes some of what is to follow, and makes it durable in pieces.
+    pub(super) fn put(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced_bytes += written;
+        if self.unsynced_bytes >= SYNC_BYTES {
+            self.file.flush()?;
+            self.sync()?;
+            self.unsynced_bytes = 0;
+        }
+        Ok(written)
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
@@ -74,9 +95,20 @@ impl<D: SnapshotDisk> Temporary<D> {
                 file.rewind()?;
                 file.write_all(&header.encode())?;
             }
-            file.sync()
+            self.sync()
         };
         complete().map_err(|e| self.place.shared.failure(&self.name, e))
+    }
+}
+
+impl<D: SnapshotDisk> Temporary<D> {
+    fn sync(&mut self) -> io::Result<()> {
+        if let Some(kind) = self.failed_sync {
+            return Err(io::Error::new(kind, "an earlier sync of the file failed"));
+        }
+        let synced = self.file.get_ref().sync();
+        self.failed_sync = synced.as_ref().err().map(io::Error::kind);
+        synced
     }
 }
 

@@ -62,7 +62,7 @@ impl<D: SnapshotDisk> SnapshotWriter<D> {
 
 impl<D: SnapshotDisk> Write for SnapshotWriter<D> {
     fn write(&mut self, content: &[u8]) -> io::Result<usize> {
-        let written = self.temporary.file.write(content)?;
+        let written = self.temporary.put(content)?;
         self.crc.update(&content[..written]);
         self.header.content_bytes += written as u64;
         Ok(written)
