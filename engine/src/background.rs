@@ -8,6 +8,7 @@ pub(crate) mod finishers;
 pub(crate) mod guard;
 pub(crate) mod lazy_snapshot;
 pub(crate) mod log_reader;
+pub(crate) mod pace;
 pub(crate) mod pool;
 pub(crate) mod removals;
 pub(crate) mod restores;

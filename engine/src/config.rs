@@ -113,6 +113,10 @@ pub struct NodeConfig {
     /// A group whose commands since its last snapshot exceed this, and the size of that snapshot,
     /// makes a new one. While a peer is being sent one, it takes 16 times as much.
     pub snapshot_log_bytes: u64,
+    /// How many bytes of snapshots the node sends to its peers in a second at the most, and takes
+    /// in. Copies give way to requests: on a busy machine they are slower. At least 1 MiB.
+    /// [`Node::pace_snapshots`](crate::Node::pace_snapshots) changes it while the node runs.
+    pub snapshot_bytes_per_s: u64,
     /// How many bytes of the log and of snapshots are read in a second to look for damage, so that
     /// it is found while other replicas are whole. A read counts as a page of 4 KiB at least, and
     /// some minutes may pass between two rounds. A replica whose data are damaged stops
@@ -159,6 +163,7 @@ impl NodeConfig {
             max_command_bytes: 9 << 20,
             memory_budget_bytes: 1 << 30,
             snapshot_log_bytes: 8 << 20,
+            snapshot_bytes_per_s: 160 << 20,
             scrub_bytes_per_s: 1 << 20,
             wal: WalOptions::default(),
         })
@@ -195,6 +200,9 @@ impl NodeConfig {
         }
         if self.state_machine_timeout < LEAST_STATE_MACHINE_TIMEOUT {
             return Err(ConfigError::StateMachineTimeout(self.state_machine_timeout));
+        }
+        if self.snapshot_bytes_per_s < LEAST_SNAPSHOT_BYTES_PER_S {
+            return Err(ConfigError::SnapshotRate(self.snapshot_bytes_per_s));
         }
         if self.max_command_bytes > LARGEST_BODY {
             let command_bytes = self.max_command_bytes;
@@ -241,6 +249,9 @@ const LEAST_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1);
 /// The shortest time that a state machine may be given. Below it, threads that wait for the
 /// processor would be taken for some that hang.
 const LEAST_STATE_MACHINE_TIMEOUT: Duration = Duration::from_millis(10);
+
+/// The lowest rate of snapshots. Below it, a part of one could take longer than its receiver waits.
+pub(crate) const LEAST_SNAPSHOT_BYTES_PER_S: u64 = 1 << 20;
 
 /// The largest command or answer that a frame has room for, beside what travels with it.
 pub(crate) const LARGEST_BODY: usize = MAX_FRAME_BYTES as usize - (1 << 20);
@@ -308,6 +319,12 @@ mod tests {
         let state_machine_timeout = Duration::from_millis(9);
         let short = NodeConfig { state_machine_timeout, ..config(3) };
         assert_eq!(short.check(), Err(ConfigError::StateMachineTimeout(state_machine_timeout)));
+    }
+
+    #[test]
+    fn snapshots_get_on() {
+        let slow = NodeConfig { snapshot_bytes_per_s: (1 << 20) - 1, ..config(3) };
+        assert_eq!(slow.check(), Err(ConfigError::SnapshotRate((1 << 20) - 1)));
     }
 
     #[test]

@@ -193,6 +193,9 @@ pub enum ConfigError {
     /// State machines get too little time.
     #[error("a state machine must have at least 10 ms for a call, not {0:?}")]
     StateMachineTimeout(Duration),
+    /// Snapshots would not get on.
+    #[error("snapshots must be copied at 1 MiB a second at least, not at {0} bytes")]
+    SnapshotRate(u64),
     /// A command of the largest size does not fit a frame between nodes.
     #[error("commands of {command_bytes} bytes are too large: nodes exchange up to {limit} bytes")]
     CommandTooLarge {

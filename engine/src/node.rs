@@ -6,7 +6,7 @@ mod replicas;
 
 use crate::background::scrubber::{Scrubber, Scrubbing};
 use crate::batch::{Answers, Batch};
-use crate::config::NodeConfig;
+use crate::config::{LEAST_SNAPSHOT_BYTES_PER_S, NodeConfig};
 use crate::error::{PeerError, RequestError, StartError};
 use crate::events::Events;
 use crate::handle::GroupHandle;
@@ -258,6 +258,12 @@ impl Node {
         parts.liveness.add_peer(node);
         parts.transport.add_peer(node, address);
         Ok(())
+    }
+
+    /// Has the node send snapshots to its peers, and take them in, at this rate from now on: see
+    /// [`NodeConfig::snapshot_bytes_per_s`], whose least value holds here, too.
+    pub fn pace_snapshots(&self, bytes_per_s: u64) {
+        self.0.parts.user_code.paces.set(bytes_per_s.max(LEAST_SNAPSHOT_BYTES_PER_S));
     }
 
     /// Like [`Self::add_peer`], with the incarnation of the peer's data directory. That is recorded

@@ -6,6 +6,7 @@ use crate::admission::{Admission, OVERHEAD_BYTES};
 use crate::background::disk_machines::DiskMachines;
 use crate::background::guard::Guard;
 use crate::background::log_reader::LogReader;
+use crate::background::pace::Paces;
 use crate::background::snapshots::SnapshotThread;
 use crate::background::stuck_calls::StuckCalls;
 use crate::background::taken_parts::TakenParts;
@@ -112,6 +113,7 @@ impl Threads {
     /// Ends the connections after sending what is queued, then the threads. Returns whether all
     /// have ended by the deadline, but for those that are left to user code.
     pub(crate) fn stop(self, snapshot_queue: &SnapshotQueue, deadline: Instant) -> bool {
+        self.user_threads.paces.end();
         (self.close)();
         self.user_threads.close();
         let workers_ended = self.runtime.stop(deadline);
@@ -262,7 +264,8 @@ fn new_user_code(
     gate: &AdmissionGate,
 ) -> UserCode {
     let stuck = StuckCalls::new(Arc::clone(&gate.metrics));
-    UserCode::new(config.workers, workers, stuck, DiskMachines::new(&disk.data_dir))
+    let paces = Paces::new(config.snapshot_bytes_per_s);
+    UserCode::new(config.workers, workers, stuck, DiskMachines::new(&disk.data_dir), paces)
 }
 
 fn new_writers(disk: &Disk, user_code: &UserCode, gate: &AdmissionGate) -> SnapshotWriters {
@@ -271,6 +274,7 @@ fn new_writers(disk: &Disk, user_code: &UserCode, gate: &AdmissionGate) -> Snaps
         pool: Arc::clone(&user_code.writers),
         metrics: Arc::clone(&gate.metrics),
         directory: Arc::clone(&disk.data_dir),
+        paces: user_code.paces.clone(),
     }
 }
 
@@ -382,7 +386,8 @@ fn start_runtime(
     let pacer = Pacer::new(Arc::clone(&gate.admission));
     let gate = Arc::clone(gate);
     let is_over = move || gate.stopped.load(Ordering::Relaxed);
-    let storage = Arc::new(PatientStorage::new(disk.snapshots.clone(), is_over));
+    let pace = Arc::clone(&context.user_code.paces.arriving);
+    let storage = Arc::new(PatientStorage::new(disk.snapshots.clone(), pace, is_over));
     let intervals = Intervals {
         heartbeat: config.heartbeat_interval,
         state_machine_timeout: config.state_machine_timeout,

@@ -147,6 +147,32 @@ impl Nodes {
         follower
     }
 
+    /// Has a follower of a leader with so many commands need a snapshot, and hang over that.
+    async fn await_restore(&self, follower: NodeId, commands: u64) {
+        let cluster = &self.cluster;
+        cluster.isolate(follower);
+        let others = self.others(follower);
+        for _ in 0..commands {
+            let command = Bytes::from_static(&[0; 1 << 10]);
+            loop {
+                let leader = cluster.leader_among(&others, GROUP).await;
+                match cluster.handle(leader, GROUP).propose(command.clone()).await {
+                    Ok(_) => break,
+                    // There may be another by now.
+                    Err(RequestError::NotLeader { .. }) => pause().await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        let written = |id: &NodeId| cluster.node(*id).metrics().snapshots_written.get() > 0;
+        while !others.iter().all(written) {
+            pause().await;
+        }
+        self.gate(follower).shut(Place::Restore);
+        cluster.heal(follower);
+        self.gate(follower).await_waiting().await;
+    }
+
     fn gate(&self, node: NodeId) -> &Arc<Gate> {
         &self.gates[&node]
     }
@@ -379,20 +405,8 @@ async fn a_snapshot_that_is_captured_or_taken_over_for_long_holds_up_its_replica
     nodes.gate(follower).open();
     nodes.await_stuck(follower, None).await;
 
-    // A follower that comes back late gets a snapshot.
-    nodes.cluster.isolate(follower);
     let commands = 100;
-    let reachable = nodes.others(follower);
-    let leader = nodes.cluster.leader_among(&reachable, GROUP).await;
-    for _ in 0..commands {
-        nodes.cluster.propose_at(leader, GROUP, &[0; 1 << 10]).await;
-    }
-    while nodes.cluster.node(leader).metrics().snapshots_written.get() == 0 {
-        pause().await;
-    }
-    nodes.gate(follower).shut(Place::Restore);
-    nodes.cluster.heal(follower);
-    nodes.gate(follower).await_waiting().await;
+    nodes.await_restore(follower, commands).await;
     nodes.await_stuck(follower, Some(UserCode::StateMachine)).await;
     let refused = nodes.cluster.handle(follower, GROUP).propose(Bytes::from_static(b"+")).await;
     assert!(matches!(refused, Err(RequestError::NotLeader { .. })), "{refused:?}");
@@ -404,6 +418,22 @@ async fn a_snapshot_that_is_captured_or_taken_over_for_long_holds_up_its_replica
 
     // What it took over is what its node keeps.
     nodes.cluster.stop(follower);
+    Ok(())
+}
+
+/// A large one takes longer than others should wait, and not as long as a call that hangs.
+#[tokio::test]
+async fn no_group_of_its_worker_waits_for_a_snapshot_that_is_taken_over() -> TestResult {
+    let nodes = Nodes::new(3, ApplyOn::Worker, patient)?;
+    nodes.cluster.propose(GROUP, b"+").await;
+    let leader = nodes.cluster.leader(GROUP).await;
+    let follower = nodes.others(leader)[0];
+    nodes.await_restore(follower, 100).await;
+    nodes.cluster.propose(OTHER, b"+").await;
+    let applied = nodes.cluster.await_applied(follower, OTHER, 1);
+    tokio::time::timeout(Duration::from_secs(20), applied).await?;
+    nodes.gate(follower).open();
+    nodes.cluster.await_applied(follower, GROUP, 101).await;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
-//! A snapshot file that is opened when its turn to be sent comes.
+//! A snapshot file that is opened when its turn to be sent comes, and read at the node's pace.
 
+use crate::background::pace::{Copying, Pace};
 use logboat_raft::{GroupId, LogId};
 use logboat_storage::SnapshotStore;
 use std::fs::File;
@@ -17,18 +18,21 @@ pub(crate) struct LazySnapshot {
     /// The peer has refused it since.
     is_refused: Arc<AtomicBool>,
     file: Option<BufReader<File>>,
+    copying: Copying,
 }
 
 impl LazySnapshot {
     /// The current snapshot of `group`, which covers all up to `last`. It can't be read any more
     /// when the peer has refused it.
-    pub(crate) const fn new(
+    pub(crate) fn new(
         store: SnapshotStore,
         group: GroupId,
         last: LogId,
         is_refused: Arc<AtomicBool>,
+        pace: &Arc<Pace>,
     ) -> Self {
-        Self { store, group, last, is_refused, file: None }
+        let copying = Copying::counted(pace);
+        Self { store, group, last, is_refused, file: None, copying }
     }
 
     /// # Errors
@@ -47,17 +51,21 @@ impl Read for LazySnapshot {
         if self.is_refused.load(Ordering::Relaxed) {
             return Err(io::Error::other("the peer has refused it"));
         }
+        self.copying.begin();
         let file = match &mut self.file {
             Some(file) => file,
             None => self.file.insert(self.open()?),
         };
-        file.read(buffer)
+        let read = file.read(buffer)?;
+        self.copying.moved(read, true);
+        Ok(read)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::background::pace::Paces;
     use logboat_raft::{Configuration, Index, NodeId, SnapshotMeta, Term};
     use std::io::Write;
 
@@ -74,7 +82,9 @@ mod tests {
         };
         let info = write(1)??;
         let is_refused = Arc::<AtomicBool>::default();
-        let lazy = || LazySnapshot::new(store.clone(), group, last(1), Arc::clone(&is_refused));
+        let pace = Paces::new(u64::MAX).leaving;
+        let refused = || Arc::clone(&is_refused);
+        let lazy = || LazySnapshot::new(store.clone(), group, last(1), refused(), &pace);
         let (mut first, mut second) = (lazy(), lazy());
         let mut content = Vec::new();
         assert_eq!(first.read_to_end(&mut content)? as u64, info.bytes);

@@ -8,6 +8,7 @@ use crate::status::UserCode;
 use logboat_raft::GroupId;
 use parking_lot::Mutex;
 use std::io::{self, Read};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -87,12 +88,12 @@ impl Drop for Ended<'_> {
 }
 
 /// A snapshot that shows that its reader gets on.
-pub(crate) struct Watched<R> {
+pub(crate) struct Watched<R, P> {
     pub(crate) reader: R,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) progress: P,
 }
 
-impl<R: Read> Read for Watched<R> {
+impl<R: Read, P: Deref<Target = Progress>> Read for Watched<R, P> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.progress.made();
         self.reader.read(buffer)

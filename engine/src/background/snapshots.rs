@@ -6,6 +6,7 @@ use crate::background::departures::{Departure, Departures, IsRefused};
 use crate::background::finishers::Finishers;
 use crate::background::guard::Guard;
 use crate::background::lazy_snapshot::LazySnapshot;
+use crate::background::pace::Copying;
 use crate::background::removals::Removals;
 use crate::background::taken_parts::TakenParts;
 use crate::background::writers::SnapshotWriters;
@@ -51,6 +52,8 @@ pub(crate) struct SnapshotThread {
     /// The snapshot of each peer that was refused last: of what is left of it nothing is said.
     refused: HashMap<NodeId, (GroupId, LogId)>,
     finishers: Finishers,
+    /// The parts that arrive.
+    arriving: Copying,
     /// What peers sent that waits until the finishers have room.
     held: VecDeque<SnapshotJob>,
     departures: Departures,
@@ -70,6 +73,7 @@ impl SnapshotThread {
         Self {
             store: writers.store.clone(),
             metrics: Arc::clone(&writers.metrics),
+            arriving: Copying::counted(&writers.paces.arriving),
             writers,
             transport,
             workers,
@@ -156,10 +160,13 @@ impl SnapshotThread {
                 self.refused(from, group, last);
             }
             SnapshotJob::Chunk { from, chunk, permit } => {
+                self.arriving.begin();
                 self.chunk(from, &chunk);
-                let part = PartPlace::of(&chunk);
+                let (part, bytes) = (PartPlace::of(&chunk), chunk.data.len());
                 drop((chunk, permit));
                 self.taken.taken(from, part);
+                // What else has arrived waits, and so do its senders.
+                self.arriving.moved(bytes, true);
             }
             SnapshotJob::Dropped { from, part, is_first, is_missed, permit: _permit } => {
                 if is_first {
@@ -211,7 +218,13 @@ impl SnapshotThread {
             group,
             last: meta.last,
             total_bytes: bytes,
-            reader: Box::new(LazySnapshot::new(self.store.clone(), group, meta.last, is_refused)),
+            reader: Box::new(LazySnapshot::new(
+                self.store.clone(),
+                group,
+                meta.last,
+                is_refused,
+                &self.writers.paces.leaving,
+            )),
             done: Box::new(move |result| {
                 sent.inc_by(u64::from(result.is_ok()));
                 let meta = result.is_ok().then_some(meta);
@@ -282,8 +295,10 @@ impl SnapshotThread {
         let Some(receiver) = self.arrivals.take(group, from, offer.last) else {
             return worker.post(refuse(&"it has not arrived whole"));
         };
+        let mut checking = Copying::uncounted(&self.writers.paces.arriving);
         self.finishers.submit(move || {
-            let finished = receiver.finish();
+            checking.begin();
+            let finished = receiver.finish_at(|bytes| checking.moved(bytes, false));
             drop(permit);
             worker.post(match finished {
                 Ok(_) => Event::Messages { from, messages: vec![(group, message)] },

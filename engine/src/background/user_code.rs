@@ -1,6 +1,7 @@
 //! The threads of a node for user code, besides its workers.
 
 use crate::background::disk_machines::DiskMachines;
+use crate::background::pace::Paces;
 use crate::background::pool::{Job, Late, Pool, PoolKind, Progress};
 use crate::background::restores::Restores;
 use crate::background::stuck_calls::StuckCalls;
@@ -16,6 +17,9 @@ pub(crate) const LOOKS: u32 = 4;
 /// of those that take long wait for a disk.
 const READERS: usize = 4;
 
+/// How many state machines take over snapshots at a time: they leave processors to the others.
+const RESTORERS: usize = 2;
+
 /// How many times as long as a state machine a writer of a snapshot gets, from write to write.
 const WRITERS_PATIENCE: u32 = 10;
 
@@ -24,6 +28,8 @@ const WRITERS_PATIENCE: u32 = 10;
 pub(crate) struct UserCode {
     /// Where state machines are called that are not called on their workers.
     pub(crate) machines: Arc<Pool>,
+    /// Where state machines take over snapshots of their leaders.
+    pub(crate) restorers: Arc<Pool>,
     /// Where readers are asked.
     readers: Arc<Pool>,
     /// Where snapshots are written.
@@ -32,6 +38,8 @@ pub(crate) struct UserCode {
     pub(crate) restores: Arc<Restores>,
     pub(crate) disk_machines: Arc<DiskMachines>,
     pub(crate) stuck: Arc<StuckCalls>,
+    /// Of snapshots, which state machines take over.
+    pub(crate) paces: Paces,
 }
 
 impl UserCode {
@@ -42,9 +50,11 @@ impl UserCode {
         workers: &Workers,
         stuck: Arc<StuckCalls>,
         disk_machines: Arc<DiskMachines>,
+        paces: Paces,
     ) -> Self {
         let machines =
             PoolKind { name: "logboat-apply", threads, code: Code::StateMachine, patience: LOOKS };
+        let restorers = PoolKind { name: "logboat-restore", threads: RESTORERS, ..machines };
         let readers = PoolKind {
             name: "logboat-reader",
             threads: threads * READERS,
@@ -57,10 +67,10 @@ impl UserCode {
             code: Code::SnapshotWriter,
             patience: LOOKS * WRITERS_PATIENCE,
         };
-        let [machines, readers, writers] = [machines, readers, writers]
+        let [machines, restorers, readers, writers] = [machines, restorers, readers, writers]
             .map(|kind| Pool::new(kind, workers.clone(), Arc::clone(&stuck)));
         let restores = Restores::new(Arc::clone(&stuck));
-        Self { machines, readers, writers, restores, disk_machines, stuck }
+        Self { machines, restorers, readers, writers, restores, disk_machines, stuck, paces }
     }
 
     /// Has readers answer queries.
@@ -75,6 +85,7 @@ impl UserCode {
     /// Looks for jobs that take too long. Called at even intervals.
     pub(crate) fn look(&self) {
         self.machines.look();
+        self.restorers.look();
         self.readers.look();
         self.writers.look();
         self.restores.look();
@@ -83,6 +94,7 @@ impl UserCode {
     /// Ends the threads that no job holds up.
     pub(crate) fn close(&self) {
         self.machines.close();
+        self.restorers.close();
         self.readers.close();
         self.writers.close();
     }

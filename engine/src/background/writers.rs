@@ -1,6 +1,7 @@
 //! Writing snapshots: the state that a replica captured goes to a file. The writer is user code.
 
 use crate::background::guard::contain;
+use crate::background::pace::Paces;
 use crate::background::pool::{Job, Late, Pool, Progress};
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
@@ -21,6 +22,8 @@ pub(crate) struct SnapshotWriters {
     pub(crate) metrics: Arc<EngineMetrics>,
     /// The lock of the directory, which no other node gets while a writer may write there.
     pub(crate) directory: Arc<DataDir>,
+    /// Of what is sent and arrives. What is written here is not paced: the log waits for it.
+    pub(crate) paces: Paces,
 }
 
 impl SnapshotWriters {

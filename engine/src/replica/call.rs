@@ -6,6 +6,8 @@
 //! run while the call does: the replica then goes on without its state machine.
 
 use crate::background::guard::contain;
+use crate::background::pool::Progress;
+use crate::background::restores::Watched;
 use crate::replica::request::Responder;
 use crate::state_machine::command_batch::{CommandBatch, Ended, passed};
 use crate::state_machine::{DiskStateMachine, SnapshotWriter, StateMachine, StateReader};
@@ -192,13 +194,23 @@ impl Call {
         Self { machine, tasks: std::mem::take(&mut tasks.list), outcomes }
     }
 
+    /// Whether a snapshot of the leader is to be taken over, which takes as long as it is large.
+    pub(crate) fn restores(&self) -> bool {
+        self.tasks.iter().any(|task| matches!(task, Task::Restore { .. }))
+    }
+
     /// Carries out the tasks, up to the first that fails.
     pub(crate) fn run(self) -> EndedCall {
+        self.run_watched(&Progress::default())
+    }
+
+    /// Does the same, and shows how it gets on with a snapshot.
+    pub(crate) fn run_watched(self, progress: &Progress) -> EndedCall {
         let Self { mut machine, mut tasks, mut outcomes } = self;
         let mut left = tasks.drain(..);
         let mut retry = None;
         while let Some(task) = left.next() {
-            match perform(&mut *machine, task, &mut outcomes) {
+            match perform(&mut *machine, task, &mut outcomes, progress) {
                 Ok(()) => {}
                 Err(Stop::Failed(reason)) => {
                     outcomes.push(Outcome::Failed(reason));
@@ -224,6 +236,7 @@ fn perform(
     machine: &mut dyn StateMachine,
     task: Task,
     outcomes: &mut Vec<Outcome>,
+    progress: &Progress,
 ) -> Result<(), Stop> {
     match task {
         Task::Apply(entries) => return apply(machine, entries, outcomes),
@@ -247,7 +260,7 @@ fn perform(
         }
         Task::Restore { storage, group, meta } => {
             let last = meta.last;
-            let restored = contain(|| restore(machine, &*storage, group, &meta));
+            let restored = contain(|| restore(machine, &*storage, group, &meta, progress));
             restored
                 .map_err(|panic| panicked(&format!("at the leader's snapshot at {last}"), &panic))?
                 .map_err(|error| format!("the leader's snapshot at {last}: {error}"))?;
@@ -282,13 +295,15 @@ fn restore(
     storage: &dyn Storage,
     group: GroupId,
     meta: &SnapshotMeta,
+    progress: &Progress,
 ) -> io::Result<()> {
+    let open = || storage.open_received(group, meta).map(|reader| Watched { reader, progress });
     match machine.on_disk() {
         Some(machine) => {
             storage.adopt_snapshot(group, meta.last)?;
-            machine.restore(&mut *storage.open_received(group, meta)?, meta.last)
+            machine.restore(&mut open()?, meta.last)
         }
-        None => machine.restore(&mut *storage.open_received(group, meta)?),
+        None => machine.restore(&mut open()?),
     }
 }
 

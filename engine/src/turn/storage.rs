@@ -1,12 +1,12 @@
 //! The snapshot storage that a replica uses while it runs, as an interface that a simulator can
 //! replace.
 
+use crate::background::pace::{Copying, Pace, Paced};
 use crate::background::shortage::read_patiently;
 use logboat_raft::{GroupId, LogId, SnapshotMeta};
 use logboat_storage::simulation::SnapshotDisk;
 use logboat_storage::{SnapshotError, SnapshotInfo, SnapshotStore};
 use std::io;
-#[cfg(test)]
 use std::sync::Arc;
 #[cfg(test)]
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,23 +34,28 @@ pub trait Storage: Send + Sync {
 }
 
 /// The snapshots of a node, which are opened later while descriptors are short, until the node
-/// stops.
+/// stops. Those that were received are read at the node's pace.
 pub(crate) struct PatientStorage<D: SnapshotDisk, F> {
     snapshots: SnapshotStore<D>,
+    pace: Arc<Pace>,
     is_over: F,
 }
 
 impl<D: SnapshotDisk, F: Fn() -> bool> PatientStorage<D, F> {
-    pub(crate) const fn new(snapshots: SnapshotStore<D>, is_over: F) -> Self {
-        Self { snapshots, is_over }
+    pub(crate) const fn new(snapshots: SnapshotStore<D>, pace: Arc<Pace>, is_over: F) -> Self {
+        Self { snapshots, pace, is_over }
     }
 }
 
 impl<D: SnapshotDisk, F: Fn() -> bool + Send + Sync> Storage for PatientStorage<D, F> {
     fn open_received(&self, group: GroupId, meta: &SnapshotMeta) -> io::Result<Box<dyn io::Read>> {
-        let read = || self.snapshots.read_received(group, meta);
+        let mut copying = Copying::uncounted(&self.pace);
+        let read = || {
+            let has_read = |bytes| copying.moved(bytes, false);
+            self.snapshots.read_received_at(group, meta, has_read)
+        };
         let reader = read_patiently(group, read, SnapshotError::passes, &self.is_over);
-        Ok(Box::new(reader.map_err(io::Error::other)?))
+        Ok(Box::new(Paced { reader: reader.map_err(io::Error::other)?, copying }))
     }
 
     fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<()> {
@@ -117,6 +122,7 @@ impl Storage for NoStorage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::background::pace::Paces;
     use logboat_raft::{Configuration, Index, NodeId, Term};
     use logboat_storage::simulation::SimSnapshotDisk;
     use std::sync::atomic::AtomicU64;
@@ -138,7 +144,8 @@ mod tests {
                 asked.fetch_add(1, Ordering::Relaxed);
                 stops
             };
-            let storage = PatientStorage::new(snapshots.clone(), is_over);
+            let pace = Paces::new(u64::MAX).arriving;
+            let storage = PatientStorage::new(snapshots.clone(), pace, is_over);
             assert_eq!(storage.open_received(GroupId(1), &meta).is_err(), stops);
         }
         assert_eq!(asked.load(Ordering::Relaxed), 2);

@@ -208,18 +208,23 @@ impl WorkerState {
     }
 
     /// Passes a call to the pool, if that is where it belongs, or else returns it, with its group.
+    /// A snapshot that is taken over holds up no other group of the worker, and may take its time.
     /// When one call after the other hangs, others would as well, and the worker would spend its
     /// time with them.
     fn pass_to_pool(&mut self, slot: Slot, call: Call) -> (GroupId, Option<Call>) {
         let trusts = self.left_in_a_row < MOST_LEFT_IN_A_ROW;
         let (group, apply_on) = self.replicas.called_on(slot);
-        if trusts && apply_on == ApplyOn::Worker {
-            return (group, Some(call));
-        }
+        let UserCode { machines, restorers, .. } = &self.context.user_code;
+        let pool = match apply_on {
+            _ if call.restores() => restorers,
+            ApplyOn::Worker if trusts => return (group, Some(call)),
+            ApplyOn::Worker | ApplyOn::Pool => machines,
+        };
         self.replicas.detach(&self.turn, slot);
-        let work = Box::new(move |_: &Progress| Some(GroupEvent::Called(Box::new(call.run()))));
-        let late = Late::Call;
-        self.context.user_code.machines.submit([Job { group, slot, late, work }]);
+        let work = Box::new(move |progress: &Progress| {
+            Some(GroupEvent::Called(Box::new(call.run_watched(progress))))
+        });
+        pool.submit([Job { group, slot, late: Late::Call, work }]);
         (group, None)
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod driver;
 mod follow;
 mod join;
 pub(crate) mod operate;
+mod pace;
 mod peers;
 mod publish;
 mod rejoin;
@@ -87,6 +88,7 @@ pub(super) async fn start(
     let at_start = if at_start.version() > 0 { at_start } else { Arc::clone(&table) };
     tasks.spawn(peers::keep(Arc::clone(inner), at_start));
     tasks.spawn(cache::keep(Arc::clone(inner), options.given));
+    tasks.spawn(pace::keep(Arc::clone(inner)));
     let map = table.map()?;
     if let Some(plan) = &options.plan {
         plan.check(&map)?;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::admission::Admission;
+use crate::background::pace::Paces;
 use crate::background::pool::{Pool, PoolKind};
 use crate::background::stuck_calls::StuckCalls;
 use crate::peers::Peers;
@@ -90,6 +91,7 @@ impl Bench {
             pool: Pool::new(kind, self.workers.clone(), stuck),
             metrics: Arc::default(),
             directory: Arc::new(data_dir),
+            paces: Paces::new(u64::MAX),
         };
         let peers = Arc::new(Peers::new([NodeId(1), PEER]));
         let taken = TakenParts::new(self.wire.clone(), peers, 64 << 20);
