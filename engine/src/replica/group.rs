@@ -331,7 +331,7 @@ impl Group {
     }
 
     /// The replica's core, for those who check it.
-    #[cfg(feature = "internals")]
+    #[cfg(any(test, feature = "internals"))]
     #[must_use]
     pub fn raft(&self) -> &Raft {
         &self.raft

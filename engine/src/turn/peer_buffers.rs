@@ -20,7 +20,7 @@ impl PeerBuffers {
     }
 
     /// Whether there is nothing to send.
-    #[cfg(any(test, feature = "internals"))]
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|(_, outgoing)| outgoing.is_empty())
