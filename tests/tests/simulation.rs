@@ -4,8 +4,10 @@
 //! A seed means something else as soon as the simulator draws differently. So what a seed has found
 //! is kept by a test of its own: the deliberate bug `SnapshotLostForGood` keeps that a snapshot
 //! which got lost is sent again (once seed 16), the unit tests of the segment pool that a segment's
-//! number that comes again is spared once (once seed 6052), and those of the core that a replica
-//! which waits to be added answers leaders of earlier terms (once mixed seed 2343).
+//! number that comes again is spared once (once seed 6052), those of the core that a replica which
+//! waits to be added answers leaders of earlier terms (once mixed seed 2343), and those of the driver
+//! that no group is changed for a lost node before the table says that it is (once elastic seeds
+//! 2573655090217 and 2573655090249).
 
 use logboat_tests::sim::{Fault, Options, simulate};
 use std::hash::{BuildHasher, RandomState};
@@ -57,6 +59,14 @@ fn the_same_seed_gives_the_same_trace() {
     let other = simulate(&Options { trace: false, ..options.clone() });
     assert_eq!(first.hash, other.hash, "keeping the text changes nothing");
     assert_ne!(first.hash, simulate(&Options { seed: 8, ..options }).hash);
+}
+
+#[test]
+fn elastic_seeds_that_have_found_something_pass() {
+    // In the last one a node that was given up is there again, and no other one has room.
+    for seed in [2_573_655_090_217, 2_573_655_090_249, 2_573_655_090_258] {
+        passes(&Options::elastic(seed));
+    }
 }
 
 #[test]

@@ -114,11 +114,13 @@ impl Elastic {
         since: u64,
         (is_lost, minds_damage): (impl Fn(NodeId) -> bool, impl Fn(NodeId, u64) -> bool),
     ) {
-        let Oracle { down, came, .. } = &self.oracle;
+        let Oracle { down, came, lost, .. } = &self.oracle;
         let place = |node: &NodeId| node.0 as usize - 1;
         let damaged = |node: &NodeId| self.damaged.get(&(place(node), group_id(group)));
-        // What is new may be known or not.
-        let is_sound = |node: &&NodeId| !down.contains_key(node) && damaged(node).is_none();
+        // One that the cluster has given up may be there all the same: it stood still, or nobody
+        // reached it. It counts as gone. What else is new may be known or not.
+        let is_there = |node: &NodeId| !down.contains_key(node) && !lost.contains_key(node);
+        let is_sound = |node: &&NodeId| is_there(node) && damaged(node).is_none();
         let is_old = |at: Option<&u64>| at.is_some_and(|at| *at < since);
         let is_spoilt = |node: &NodeId| damaged(node).is_some_and(|at| minds_damage(*node, *at));
         let may_live = |node: &&NodeId| !is_old(down.get(node)) && !is_spoilt(node);
@@ -147,8 +149,9 @@ impl Elastic {
         if !self.is_content() {
             flaws.push(format!("people wait for {:?}", self.wishes));
         }
+        let waits = self.lacks_room();
         for (node, record) in self.table.nodes() {
-            if !matches!(record.state, NodeState::Up | NodeState::Draining) {
+            if !waits && !matches!(record.state, NodeState::Up | NodeState::Draining) {
                 flaws.push(format!("node {node} is {}", record.state));
             }
         }
@@ -160,16 +163,28 @@ impl Elastic {
         flaws
     }
 
+    /// Whether fewer nodes keep replicas than a group is to have. Then those that are to be
+    /// emptied, and one that was given up and is there again, keep theirs until there are more: no
+    /// group is to have fewer live voters than before.
+    fn lacks_room(&self) -> bool {
+        self.keeping() < super::FOUNDERS
+    }
+
+    /// How many nodes keep replicas.
+    fn keeping(&self) -> usize {
+        self.table.nodes().filter(|(_, record)| record.state == NodeState::Up).count()
+    }
+
     fn flaw_of(&self, group: usize, hosts: &[Host], scene: &Scene) -> Option<String> {
         let members = scene.checks.configuration(group);
-        let keeps = self.table.nodes().filter(|(_, record)| record.state == NodeState::Up).count();
+        let (keeps, waits) = (self.keeping(), self.lacks_room());
         let most = if scene.plan.is_meta(group) && keeps >= 5 { 5 } else { 3 };
         let wanted = keeps.min(most);
         if members.members().iter().any(|member| member.role != MemberRole::Voter) {
             return Some(format!("is changing: {:?}", members.members()));
         }
         let count = voters(&members).count();
-        if count != wanted {
+        if count != wanted && !(waits && (wanted..=most).contains(&count)) {
             return Some(format!("has {count} voters, not {wanted}"));
         }
         let is_well = |node: &NodeId| {
@@ -179,7 +194,8 @@ impl Elastic {
                 return false;
             }
             let host = &hosts[place];
-            record.is_some_and(|it| it.state == NodeState::Up) && host.process.is_some()
+            let may_keep = record.is_some_and(|it| waits || it.state == NodeState::Up);
+            may_keep && host.process.is_some()
         };
         if let Some(node) = voters(&members).find(|node| !is_well(node)) {
             return Some(format!("has a voter on node {node}"));

@@ -423,7 +423,7 @@ impl Helm {
     /// What is to be done next with groups. They are busy until it is told how that ended.
     pub fn orders(&mut self) -> Vec<Order> {
         let mut orders = self.moves();
-        if self.table.settings().lost_after.is_some() {
+        if self.table.settings().lost_after.is_some() && !self.awaits_record() {
             orders.extend(self.placed());
         }
         orders
@@ -450,6 +450,16 @@ impl Helm {
             orders.extend(self.begin(order));
         }
         orders
+    }
+
+    /// Whether a node is lost of which the table does not say so yet. It may be back before that,
+    /// or another driver may know it to be there, and no group may be changed for it till then.
+    fn awaits_record(&self) -> bool {
+        let is_recorded = |node| {
+            let record = self.table.node(node);
+            record.is_none_or(|record| record.state == NodeState::Lost)
+        };
+        !self.cluster.lost().all(is_recorded)
     }
 
     /// The steps that placement asks for.

@@ -459,6 +459,25 @@ fn a_move_ends_when_the_other_node_takes_it_no_more() {
 }
 
 #[test]
+fn nothing_is_done_for_a_lost_node_before_the_table_says_so() {
+    let mut bridge = Bridge::new(4, 4, 3);
+    bridge.report(1);
+    bridge.settle();
+    bridge.silent.insert(NodeId(4));
+    bridge.pass(1);
+    // The change of the table is refused: another driver has made one, or the node was heard.
+    for _ in 0..3 {
+        assert!(bridge.orders(11_000).is_empty());
+        let settled = bridge.helm.settlements(|_| false);
+        assert!(matches!(settled[..], [(TableChange::SetState { node: NodeId(4), .. }, _)]));
+    }
+    bridge.set_state(4, NodeState::Lost);
+    let orders = bridge.orders(1);
+    assert!(!orders.is_empty());
+    assert!(orders.iter().all(|order| order.why.contains("node 4 is lost")), "{orders:?}");
+}
+
+#[test]
 fn leaders_are_even_after_the_loss_of_a_preferred_one() {
     let mut bridge = Bridge::new(4, 12, 3);
     bridge.report(1);
