@@ -8,7 +8,7 @@ use crate::report::print;
 use crate::servers::{Server, Servers, until_stopped};
 use clap::Args;
 use logboat_bench::Failure;
-use logboat_server::cluster_pages::{GroupsPage, HistoryPage, NodesPage, NodesToLeave};
+use logboat_server::cluster_pages::{GroupsPage, NodesPage, NodesToLeave};
 use rustix::fs::fdatasync;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ struct Phase {
     p99_during_us: u64,
     longest_pause_ms: u64,
     errors: u64,
-    /// Elections that were won, and those among them that somebody wanted.
+    /// Elections that were won, and those among them for which the leader before had called.
     elections: u64,
     wanted_transfers: u64,
 }
@@ -153,10 +153,11 @@ impl Bench {
         let begin = Instant::now();
         act(servers).await?;
         self.talk_to(servers);
-        let transfers = await_even(&servers.nodes[0], nodes, self.options.groups).await?;
+        await_even(&servers.nodes[0], nodes, self.options.groups).await?;
         let seconds = begin.elapsed().as_secs_f64();
         let seen = self.load.as_ref().map(Load::take).unwrap_or_default();
         let after = Standing::of(&servers.nodes[0])?;
+        let [elections, wanted_transfers] = elections_since(servers, &elections);
         self.remove_left(servers, &after)?;
         let group_mib =
             self.keys as f64 * VALUE_BYTES as f64 / (1 << 20) as f64 / self.options.groups as f64;
@@ -178,8 +179,8 @@ impl Bench {
             p99_during_us: at(&seen, 0.99),
             longest_pause_ms: u64::try_from(seen.longest.as_millis())?,
             errors: seen.errors,
-            elections: elections_since(servers, &elections),
-            wanted_transfers: transfers,
+            elections,
+            wanted_transfers,
         };
         print(&report, self.options.json)?;
         // What follows is compared with a cluster at rest.
@@ -232,30 +233,17 @@ fn leave(servers: &Servers, count: usize) -> Result<(), Failure> {
 }
 
 /// Waits until there are so many nodes, with about as many replicas and leaders each, every group
-/// has its three voters and nothing is under way. Returns how many transfers of leaderships
-/// somebody wanted meanwhile.
-async fn await_even(server: &Server, nodes: usize, groups: usize) -> Result<u64, Failure> {
+/// has its three voters and nothing is under way.
+async fn await_even(server: &Server, nodes: usize, groups: usize) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
-    let (mut transfers, mut seen) = (0, None);
-    loop {
-        if let Ok(history) = server.page::<Vec<HistoryPage>>("history") {
-            let last = history.last().map_or(0, |entry| entry.version);
-            let since = *seen.get_or_insert(last);
-            let is_new = |entry: &&HistoryPage| entry.version > since;
-            let leads = |entry: &HistoryPage| entry.what.contains("is to lead");
-            let count = history.iter().filter(is_new).filter(|entry| leads(entry)).count();
-            transfers += count as u64;
-            seen = Some(last);
-        }
-        if is_even(server, nodes, groups).unwrap_or(false) {
-            return Ok(transfers);
-        }
+    while !is_even(server, nodes, groups).unwrap_or(false) {
         if Instant::now() > deadline {
             let page: NodesPage = server.page("nodes")?;
             return Err(format!("not even after {PATIENCE:?}: {page:?}").into());
         }
         sleep(LOOK).await;
     }
+    Ok(())
 }
 
 fn is_even(server: &Server, nodes: usize, groups: usize) -> Result<bool, Failure> {
@@ -277,18 +265,22 @@ fn is_even(server: &Server, nodes: usize, groups: usize) -> Result<bool, Failure
         && ranges.clone().all(|group| group.voters.len() == 3 && group.learners.is_empty()))
 }
 
-/// How many elections each node has won since it started.
-fn elections(servers: &Servers) -> BTreeMap<String, u64> {
+/// How many elections each node has won since it started, and for how many of them the leader
+/// before had called.
+fn elections(servers: &Servers) -> BTreeMap<String, [u64; 2]> {
     let won = |server: &Server| {
-        let won = server.metric("logboat_elections_won_total").ok()?;
-        Some((server.clients.clone(), won))
+        let names = ["logboat_elections_won_total", "logboat_handovers_taken_total"];
+        let [Ok(won), Ok(called)] = names.map(|name| server.metric(name)) else { return None };
+        Some((server.clients.clone(), [won, called]))
     };
     servers.nodes.iter().filter_map(won).collect()
 }
 
-fn elections_since(servers: &Servers, before: &BTreeMap<String, u64>) -> u64 {
-    let since = |(node, won): (String, u64)| won - before.get(&node).copied().unwrap_or_default();
-    elections(servers).into_iter().map(since).sum()
+fn elections_since(servers: &Servers, before: &BTreeMap<String, [u64; 2]>) -> [u64; 2] {
+    elections(servers).into_iter().fold([0; 2], |[won, called], (node, now)| {
+        let before = before.get(&node).copied().unwrap_or_default();
+        [won + now[0] - before[0], called + now[1] - before[1]]
+    })
 }
 
 fn addresses(servers: &Servers) -> Vec<String> {

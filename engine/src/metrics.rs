@@ -25,6 +25,8 @@ pub struct EngineMetrics {
     pub campaigns: Counter,
     /// Elections won.
     pub elections_won: Counter,
+    /// Those among them for which the leader before had called: transfers of leadership.
+    pub handovers_taken: Counter,
     /// Groups led by this node.
     pub leaders: Gauge,
     /// Replicas that stopped with an error.
@@ -54,6 +56,7 @@ impl Default for EngineMetrics {
             messages_dropped: Counter::default(),
             campaigns: Counter::default(),
             elections_won: Counter::default(),
+            handovers_taken: Counter::default(),
             leaders: Gauge::default(),
             failed_replicas: Counter::default(),
             stuck_calls: Counter::default(),
@@ -87,6 +90,7 @@ impl EngineMetrics {
             ("messages_dropped", "Peers' messages dropped as too many", &self.messages_dropped),
             ("campaigns", "Campaigns begun", &self.campaigns),
             ("elections_won", "Elections won", &self.elections_won),
+            ("handovers_taken", "Elections won on a leader's call", &self.handovers_taken),
             ("failed_replicas", "Replicas stopped by an error", &self.failed_replicas),
             ("stuck_calls", "Calls of user code that took too long", &self.stuck_calls),
             ("snapshots_written", "Snapshots written", &self.snapshots_written),

@@ -44,8 +44,8 @@ use crate::turn::jobs::LogReadJob;
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use logboat_raft::{
-    Configuration, GroupId, Input, LogId, Message, NodeId, Output, Persist, Raft, ReplicaId,
-    Resignation, RoleKind, Support, Term, Time, WriteSeq,
+    Configuration, GroupId, Input, LogId, Message, NodeId, Output, Payload, Persist, Raft,
+    ReplicaId, Resignation, RoleKind, Support, Term, Time, WriteSeq,
 };
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -357,7 +357,15 @@ impl Group {
         if !self.has_room(&message) {
             return;
         }
+        let is_call = matches!(message.payload, Payload::TimeoutNow);
+        if is_call {
+            self.handovers.called();
+        }
         self.step(run, Input::Receive { from, message });
+        if is_call && self.raft.role() != RoleKind::Candidate {
+            // It leads by now, or it does not campaign.
+            self.handovers.take_call();
+        }
         let is_of_use = |last| self.restoring.as_ref().is_some_and(|it| it.meta.last == last);
         if let Some(last) = offered.filter(|last| !is_of_use(*last)) {
             run.turn.storage.discard_snapshot(self.id, last);
@@ -450,6 +458,8 @@ impl Group {
         let leads = role == RoleKind::Leader;
         if leads && !was_leading {
             self.shared.metrics.elections_won.inc();
+            let was_called = self.handovers.take_call();
+            self.shared.metrics.handovers_taken.inc_by(u64::from(was_called));
             self.shared.metrics.leaders.inc();
         } else if was_leading && !leads {
             self.shared.metrics.leaders.dec();

@@ -1,4 +1,4 @@
-//! When a leader hands over to the preferred replica.
+//! When a leader hands over to the preferred replica, and whether this one leads by a handover.
 //!
 //! That one may be unable to lead, although its node and the leader's reach each other: it may
 //! reach nobody else. The leader learns this only by trying, and each attempt costs the group an
@@ -18,6 +18,8 @@ const MOST_DOUBLINGS: u32 = 6;
 pub(super) struct Handovers {
     failed: u32,
     next: Time,
+    /// The leader has called this replica to succeed it, and none has led since.
+    is_called: bool,
 }
 
 impl Handovers {
@@ -30,6 +32,16 @@ impl Handovers {
             self.next = now + election_timeout * FIRST_WAIT * doubled;
         }
         is_due
+    }
+
+    /// The leader calls this replica to succeed it.
+    pub(super) fn called(&mut self) {
+        self.is_called = true;
+    }
+
+    /// Whether a replica that leads now was called to.
+    pub(super) fn take_call(&mut self) -> bool {
+        std::mem::take(&mut self.is_called)
     }
 
     /// Another replica leads.
