@@ -5,9 +5,10 @@
 //! is kept by a test of its own: the deliberate bug `SnapshotLostForGood` keeps that a snapshot
 //! which got lost is sent again (once seed 16), the unit tests of the segment pool that a segment's
 //! number that comes again is spared once (once seed 6052), those of the core that a replica which
-//! waits to be added answers leaders of earlier terms (once mixed seed 2343), and those of the driver
+//! waits to be added answers leaders of earlier terms (once mixed seed 2343), those of the driver
 //! that no group is changed for a lost node before the table says that it is (once elastic seeds
-//! 2573655090217 and 2573655090249).
+//! 2573655090217 and 2573655090249), and those of placement that a leader hands over only if it may
+//! go then (once elastic seed 2573655090011).
 
 use logboat_tests::sim::{Fault, Options, simulate};
 use std::hash::{BuildHasher, RandomState};

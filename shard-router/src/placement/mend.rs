@@ -77,12 +77,14 @@ fn demote(judged: &Judged<'_>) -> Option<(Act, Why)> {
         voters(judged, SmallVec::new(), |_| true, has.saturating_sub(wanted), why)
     };
     match &act {
-        // The leader alone could be demoted.
+        // The leader alone could be demoted, if anybody.
         Act::Voters { demote, .. } if demote.is_empty() => {
             let leader = judged.facts.leader?;
             let goes = judged.voters().any(|it| it.node == leader && !judged.stays(it));
             let why = if goes { Why::Emptied(leader) } else { Why::Surplus { has, wanted } };
-            hand_over(judged, leader).map(|act| (act, why))
+            let act = hand_over(judged, leader)?;
+            let is_surplus = judged.staying_voters() > wanted && frees(judged, leader, &act);
+            (goes || is_surplus).then_some((act, why))
         }
         _ => Some((act, why)),
     }
@@ -149,6 +151,14 @@ fn hand_over_amiss(planner: &Planner<'_>, judged: &Judged<'_>) -> Outcome {
         return Outcome::Paced;
     }
     hand_over(judged, from).map_or(Outcome::Waits, |act| Outcome::Step(act, Why::Emptied(from)))
+}
+
+/// Whether a leader may be demoted when it has handed over. If not, others would hand back to it.
+fn frees(judged: &Judged<'_>, leader: NodeId, transfer: &Act) -> bool {
+    let Act::Transfer { to, .. } = transfer else { return false };
+    let after = GroupFacts { leader: Some(*to), ..judged.facts.clone() };
+    let demoted = Act::Voters { promote: SmallVec::new(), demote: smallvec![leader] };
+    safety::check(judged.seats, &after, &demoted).is_ok()
 }
 
 /// Hands over to the voter whose node leads the fewest groups.

@@ -440,6 +440,27 @@ fn a_leader_hands_over_before_it_is_demoted() {
 }
 
 #[test]
+fn a_leader_hands_over_only_if_it_may_go_then() {
+    // Node 1 is silent, and may be back. Until that is known no live voter may go, and node 3 is as
+    // good a leader as node 2.
+    let mut cluster = cluster("1 2 3 4 5");
+    cluster.set(1, "1 2 3* 4");
+    cluster.set_state(4, NodeState::Leaving);
+    cluster.silence(1);
+    for _ in 0..2 {
+        assert_eq!(cluster.acts(), [""; 0]);
+        cluster.set(1, "1 2* 3 4");
+    }
+    // It is, so node 4 goes.
+    cluster.set_node(NodeId(1), NodeFacts::up(""));
+    assert_eq!(cluster.acts(), ["1: demote 4"]);
+    // A leader whose node is to be emptied hands over at once, to one that keeps it.
+    cluster.silence(1);
+    cluster.set(1, "1 2 3 4*");
+    assert_eq!(cluster.acts(), ["1: transfer from node 4 to node 2"]);
+}
+
+#[test]
 fn nodes_without_which_a_group_has_no_majority_are_not_given_up() {
     for (replicas, expected) in [("1* 4 5", vec![]), ("1* 2 5", vec![4, 5])] {
         let mut cluster = cluster("1a 2a 3a 4a 5a");
