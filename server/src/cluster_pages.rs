@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use logboat::{GroupId, NodeId};
 use logboat_router::{ClusterError, META_GROUP, Members, Router, Table};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// `/nodes`. Fields are only ever added.
@@ -74,6 +74,9 @@ pub struct GroupPage {
     pub since: (u64, u64),
     /// From which node to which one a replica moves, if somebody has asked for it.
     pub moving: Option<(u64, u64)>,
+    /// Why that waits, if it does.
+    #[serde(default)]
+    pub waits: Option<String>,
 }
 
 /// An entry of `/history`, which has the newest last. Fields are only ever added.
@@ -170,7 +173,10 @@ async fn nodes(State(admin): State<Admin>) -> Result<Json<NodesPage>, Refusal> {
 async fn groups(State(admin): State<Admin>) -> Result<Json<GroupsPage>, Refusal> {
     let router = router(&admin)?;
     let (table, leaders) = (router.table(), router.leaders().await);
-    let page = |(group, members): (GroupId, &Members)| group_page(&table, &leaders, group, members);
+    let full = full_nodes(router, &table).await;
+    let page = |(group, members): (GroupId, &Members)| {
+        group_page(&table, (&leaders, &full), group, members)
+    };
     let groups = groups_of(&table).map(page).collect();
     Ok(Json(GroupsPage { version: table.version(), groups }))
 }
@@ -181,8 +187,9 @@ async fn group(
 ) -> Result<Json<GroupPage>, Refusal> {
     let router = router(&admin)?;
     let (table, leaders) = (router.table(), router.leaders().await);
+    let full = full_nodes(router, &table).await;
     match table.members(GroupId(id)) {
-        Some(members) => Ok(Json(group_page(&table, &leaders, GroupId(id), members))),
+        Some(members) => Ok(Json(group_page(&table, (&leaders, &full), GroupId(id), members))),
         None => Err((StatusCode::NOT_FOUND, format!("there is no group {id}\n"))),
     }
 }
@@ -279,6 +286,14 @@ fn refusal(error: ClusterError) -> Refusal {
     (code, format!("{error}\n"))
 }
 
+/// The nodes whose disks are full, if that matters to a move.
+async fn full_nodes(router: &Router, table: &Table) -> BTreeSet<NodeId> {
+    match table.wanted_moves().next() {
+        Some(_) => router.full_nodes().await,
+        None => BTreeSet::new(),
+    }
+}
+
 /// All groups with their members, by id.
 fn groups_of(table: &Table) -> impl Iterator<Item = (GroupId, &Members)> {
     let meta = table.meta().map(|members| (META_GROUP, members));
@@ -288,12 +303,14 @@ fn groups_of(table: &Table) -> impl Iterator<Item = (GroupId, &Members)> {
 
 fn group_page(
     table: &Table,
-    leaders: &BTreeMap<GroupId, NodeId>,
+    (leaders, full): (&BTreeMap<GroupId, NodeId>, &BTreeSet<NodeId>),
     group: GroupId,
     members: &Members,
 ) -> GroupPage {
     let start = table.range_of(group).map(|range| &range.start[..]).unwrap_or_default();
     let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
+    let wanted = table.wanted_move(group);
+    let to = wanted.map(|wanted| wanted.to).filter(|to| full.contains(to));
     GroupPage {
         id: group.0,
         start: start.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -301,6 +318,7 @@ fn group_page(
         voters: ids(&members.voters),
         learners: ids(&members.learners),
         since: (members.entry.term.0, members.entry.index.0),
-        moving: table.wanted_move(group).map(|wanted| (wanted.from.0, wanted.to.0)),
+        moving: wanted.map(|wanted| (wanted.from.0, wanted.to.0)),
+        waits: to.map(|to| format!("the disk of node {to} is full")),
     }
 }

@@ -235,8 +235,13 @@ impl NodeOrder {
 
 /// Waits until the move of a group has ended, one way or the other.
 fn wait_for_move(client: &AdminClient, group: u64, to: u64) -> Result<(), Failure> {
+    let mut told = None;
     loop {
         let page: GroupPage = client.get(&format!("/groups/{group}"))?;
+        if let Some(reason) = page.waits.clone().filter(|_| page.waits != told) {
+            print(&format!("the move waits: {reason}\n"))?;
+        }
+        told.clone_from(&page.waits);
         match page.moving {
             Some(_) => sleep(LOOK_INTERVAL),
             None if page.voters.contains(&to) => return Ok(()),
@@ -315,7 +320,9 @@ fn groups_table(page: &GroupsPage) -> String {
     let row = |group: &GroupPage| {
         let leader = group.leader.map_or_else(|| "-".to_owned(), |node| node.to_string());
         let (voters, learners) = (list(&group.voters), list(&group.learners));
-        let moving = group.moving.map(|(from, to)| format!("{from} to {to}")).unwrap_or_default();
+        let waits = if group.waits.is_some() { ", waits" } else { "" };
+        let moving = group.moving.map(|(from, to)| format!("{from} to {to}{waits}"));
+        let moving = moving.unwrap_or_default();
         let (id, start) = (group.id, dash(&group.start));
         let (learners, moving) = (dash(&learners), dash(&moving));
         format!("{id:>6}  {leader:>6}  {voters:<14}  {learners:<10}  {moving:<10}  {start}\n")

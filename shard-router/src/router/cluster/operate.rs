@@ -6,7 +6,7 @@ use crate::map::META_GROUP;
 use crate::router::{Inner, Router};
 use crate::table::{Change, ClusterSettings, NodeState, Outcome, Table};
 use logboat::{GroupId, NodeId, TransferError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -144,6 +144,13 @@ impl Router {
             report.led.into_iter().map(move |(group, _)| (GroupId(group), node))
         };
         reports.flat_map(led).collect()
+    }
+
+    /// The nodes that say that their disks are full, of those that are reached from here. A move to
+    /// one of them waits.
+    pub async fn full_nodes(&self) -> BTreeSet<NodeId> {
+        let reports = self.inner().reports().await.into_iter();
+        reports.filter(|(_, report)| report.is_full).map(|(node, _)| node).collect()
     }
 
     /// How many replicas a node has by the table, that of the meta group included.

@@ -76,6 +76,14 @@ struct Learner {
     is_stuck: bool,
 }
 
+/// What becomes of a move that somebody wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outlook {
+    GoesOn,
+    Waits,
+    Ends,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Helm {
@@ -219,7 +227,10 @@ impl Helm {
         let Progress { group, node, is_ready, matched } = progress;
         let bytes = self.bytes.get(&group).copied().unwrap_or_default();
         let Some(learner) = self.learners.get_mut(&(group, node)) else { return };
-        if matched > learner.matched || is_ready {
+        // A move that somebody wants waits for the disk of the other node.
+        let is_to = |wanted: WantedMove| wanted.to == node;
+        let waits = self.full.contains(&node) && self.table.wanted_move(group).is_some_and(is_to);
+        if matched > learner.matched || is_ready || waits {
             (learner.matched, learner.since) = (matched, self.now);
         }
         let patience = LEARNER_PATIENCE + Duration::from_secs(bytes / SLOWEST_COPY_BYTES_PER_S);
@@ -401,7 +412,7 @@ impl Helm {
             let members = self.table.members(group)?;
             let what = match next_of(wanted, members) {
                 None => "is done",
-                Some(_) if self.may_move(group, wanted) => return None,
+                Some(_) if self.outlook(group, wanted) != Outlook::Ends => return None,
                 Some(_) => "ends, since the other node does not take it any more",
             };
             let why = format!("the move to node {} {what}", wanted.to);
@@ -410,14 +421,19 @@ impl Helm {
         nodes.chain(moves).collect()
     }
 
-    /// Whether a move that somebody wants can go on: the other node takes replicas and has room for
-    /// them, and the one of this group there is whole.
-    fn may_move(&self, group: GroupId, wanted: WantedMove) -> bool {
+    /// Whether a move that somebody wants can go on: the other node takes replicas, and the one of
+    /// this group there is whole. A disk that is full may have room again.
+    fn outlook(&self, group: GroupId, wanted: WantedMove) -> Outlook {
         let to = wanted.to;
         let is_up = self.table.node(to).is_some_and(|record| record.state == NodeState::Up);
         let is_stuck = self.learners.get(&(group, to)).is_some_and(|learner| learner.is_stuck);
-        let is_hurt = self.full.contains(&to) || self.failed.contains(&(to, group));
-        is_up && !is_stuck && !is_hurt
+        if !is_up || is_stuck || self.failed.contains(&(to, group)) {
+            Outlook::Ends
+        } else if self.full.contains(&to) {
+            Outlook::Waits
+        } else {
+            Outlook::GoesOn
+        }
     }
 
     /// What is to be done next with groups. They are busy until it is told how that ended.
@@ -436,7 +452,7 @@ impl Helm {
         for (group, wanted) in table.wanted_moves() {
             let Some(members) = table.members(group) else { continue };
             let rests = !self.busy.contains(&group) && !self.pausing.contains_key(&group);
-            if !rests || !self.may_move(group, wanted) {
+            if !rests || self.outlook(group, wanted) != Outlook::GoesOn {
                 continue;
             }
             let Some(changes) = next_of(wanted, members) else { continue };

@@ -3,7 +3,7 @@
 use super::*;
 use crate::plan::Plan;
 use crate::table::{ClusterSettings, Command, Foundation, NodeCard};
-use logboat::{Index, LogId, Term};
+use logboat::{ClusterId, Index, LogId, Term};
 
 const ONE: GroupId = GroupId(1);
 
@@ -30,7 +30,7 @@ impl Bridge {
             ..ClusterSettings::default()
         };
         let nodes = (1..=nodes).map(|node| (NodeId(node), format!("10.0.0.{node}:1")));
-        let found = TableChange::Found(Foundation::new(&plan, &settings, nodes));
+        let found = TableChange::Found(Foundation::new(ClusterId(7), &plan, &settings, nodes));
         let mut bridge = Self {
             helm: Helm::new(),
             table: Arc::default(),
@@ -406,24 +406,68 @@ fn a_node_that_has_left_counts_no_more_whether_it_is_reached_or_not() {
     assert!(bridge.helm.cluster.node(NodeId(4)).is_none());
 }
 
+/// Somebody wants a move of group 1 to node 4, which joins.
+fn want_move(bridge: &mut Bridge) {
+    bridge.join(4);
+    bridge.set_state(4, NodeState::Draining);
+    bridge.settle();
+    bridge.set_state(4, NodeState::Up);
+    let from = bridge.table.members(ONE).unwrap().voters[1];
+    bridge.change(TableChange::WantMove { group: ONE, from, to: NodeId(4) });
+}
+
+/// Whether that move ends.
+fn ends(bridge: &Bridge) -> bool {
+    let settled = bridge.helm.settlements(|_| false);
+    settled.iter().any(|(change, _)| matches!(change, TableChange::EndMove { group: ONE }))
+}
+
+#[test]
+fn a_move_waits_for_as_long_as_the_disk_of_the_other_node_is_full() {
+    let mut bridge = Bridge::new(3, 1, 3);
+    bridge.report(1);
+    want_move(&mut bridge);
+    let of_one = |bridge: &mut Bridge, millis| {
+        bridge.orders(millis).into_iter().find(|order| order.group == ONE)
+    };
+    let full = |is_full| Reported { is_full, ..Reported::default() };
+    // It fills before the copy, and in the middle of it.
+    bridge.helm.reported(NodeId(4), full(true));
+    assert!(of_one(&mut bridge, 100_000).is_none() && !ends(&bridge));
+    bridge.helm.reported(NodeId(4), full(false));
+    let order = of_one(&mut bridge, 1).unwrap();
+    assert_eq!(order.changes, [Change::AddLearner(NodeId(4))]);
+    let members = bridge.carry_out(&order);
+    bridge.helm.ended(bridge.now, ONE, Ended::Changed(members));
+    let progress = |bridge: &mut Bridge, is_ready| {
+        let (node, matched) = (NodeId(4), 1);
+        bridge.helm.progressed(Progress { group: ONE, node, is_ready, matched });
+        bridge.pass(1);
+    };
+    progress(&mut bridge, false);
+    bridge.helm.reported(NodeId(4), full(true));
+    for _ in 0..10 {
+        bridge.pass(30_000);
+        progress(&mut bridge, false);
+        assert!(of_one(&mut bridge, 1).is_none() && !ends(&bridge));
+    }
+    bridge.helm.reported(NodeId(4), full(false));
+    progress(&mut bridge, true);
+    let order = of_one(&mut bridge, 1).unwrap();
+    assert!(order.changes.contains(&Change::Promote(NodeId(4))), "{order:?}");
+    // One that has room and gets no further is given up as before.
+    progress(&mut bridge, false);
+    bridge.pass(100_000);
+    progress(&mut bridge, false);
+    assert!(ends(&bridge));
+}
+
 #[test]
 fn a_move_ends_when_the_other_node_takes_it_no_more() {
-    let wanted = |bridge: &mut Bridge| {
-        bridge.join(4);
-        bridge.set_state(4, NodeState::Draining);
-        bridge.settle();
-        bridge.set_state(4, NodeState::Up);
-        let from = bridge.table.members(ONE).unwrap().voters[1];
-        bridge.change(TableChange::WantMove { group: ONE, from, to: NodeId(4) });
-    };
-    let ends = |bridge: &Bridge| {
-        let settled = bridge.helm.settlements(|_| false);
-        settled.iter().any(|(change, _)| matches!(change, TableChange::EndMove { group: ONE }))
-    };
     // Before anything has begun: no learner is added on a node that takes none.
     let mut bridge = Bridge::new(3, 1, 3);
     bridge.report(1);
-    wanted(&mut bridge);
+    want_move(&mut bridge);
     bridge.set_state(4, NodeState::Draining);
     assert!(bridge.orders(1).iter().all(|order| order.group != ONE));
     assert!(ends(&bridge));
@@ -434,19 +478,10 @@ fn a_move_ends_when_the_other_node_takes_it_no_more() {
     bridge.change(TableChange::Forget { node: NodeId(4), based_on });
     assert!(bridge.table.wanted_move(ONE).is_none());
 
-    // Its disk is full.
-    let mut bridge = Bridge::new(3, 1, 3);
-    bridge.report(1);
-    wanted(&mut bridge);
-    bridge.pass(1);
-    assert!(!ends(&bridge));
-    bridge.helm.reported(NodeId(4), Reported { is_full: true, ..Reported::default() });
-    assert!(ends(&bridge));
-
     // Its replica there has failed.
     let mut bridge = Bridge::new(3, 1, 3);
     bridge.report(1);
-    wanted(&mut bridge);
+    want_move(&mut bridge);
     let orders = bridge.orders(1);
     let order = orders.iter().find(|order| order.group == ONE).unwrap();
     assert_eq!(order.changes, [Change::AddLearner(NodeId(4))]);
