@@ -67,6 +67,8 @@ pub(crate) struct Material {
     clients: [Arc<ServerConfig>; 3],
     admin: Arc<ServerConfig>,
     pub(crate) dialled_peers: Arc<ClientConfig>,
+    /// The only node that may show the node's certificate to peers, if that names one.
+    pub(crate) bound_to: Option<u64>,
     /// Until when the node's certificate holds.
     pub(crate) cert_not_after: SystemTime,
     /// Until when the last of the trusted certificates holds.
@@ -86,6 +88,7 @@ impl Material {
             let chain = &certified.cert;
             check_own(chain, &roots, &provider, cluster, node).map_err(useless)?;
         }
+        let bound_to = bound_to(&certified.cert, cluster);
         let builder = Builder { provider, roots, certified: Arc::new(certified), cluster };
         let coming = |port| builder.coming(port).map_err(useless);
         Ok(Self {
@@ -97,6 +100,7 @@ impl Material {
             ],
             admin: coming(Port::Admin)?,
             dialled_peers: builder.dialled_peers().map_err(useless)?,
+            bound_to,
             cert_not_after: facts.not_after,
             ca_not_after,
         })
@@ -157,6 +161,15 @@ fn certified(
         wrong(&files.key, reason)
     })?;
     Ok((certified, facts))
+}
+
+/// The node that a certificate is of, if it is one for peers and names one.
+fn bound_to(chain: &[CertificateDer<'static>], cluster: &str) -> Option<u64> {
+    let rule = Rule { cluster: cluster.to_owned(), port: Port::Peers };
+    match rule.check(chain.first()?).ok()?.role {
+        Role::Peer(node) => node,
+        _ => None,
+    }
 }
 
 /// Checks that peers will accept the node's certificate. They trust the same authorities.

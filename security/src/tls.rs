@@ -151,6 +151,13 @@ impl Tls {
         self.0.own
     }
 
+    /// The only node that may show its certificate to peers. None if any node of the cluster may,
+    /// or if it is none for peers.
+    #[must_use]
+    pub fn bound_to(&self) -> Option<u64> {
+        self.material().bound_to
+    }
+
     /// How long the certificates hold that are in use.
     #[must_use]
     pub fn expiry(&self) -> Expiry {

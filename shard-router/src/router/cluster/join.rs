@@ -114,6 +114,12 @@ pub enum JoinError {
     /// The cluster has not given up the node yet, which may have its disk again by now.
     #[error("the cluster does not give up this node yet: {0}")]
     Waits(String),
+    /// The node is to come back under another id, and its certificate names the one that it has.
+    #[error(
+        "its certificate is of node {0} alone, and it is to come back under another id: give it \
+         one that names no node, and start it again"
+    )]
+    Certificate(u64),
     /// There is nobody to ask.
     #[error("no node of the cluster is named")]
     NobodyToAsk,

@@ -153,6 +153,10 @@ impl Joining {
         if let Some(former) = go_on(data_dir).await? {
             return Ok(former);
         }
+        let tls = self.visit.tls.as_ref();
+        if let Some(node) = tls.and_then(|port| port.tls.bound_to()) {
+            return Err(JoinError::Certificate(node));
+        }
         let stored = Identity::stored(data_dir).map_err(directory)?;
         let nobodys = || JoinError::Directory(format!("{}: nobody's", data_dir.display()));
         let identity = stored.ok_or_else(nobodys)?;
@@ -465,6 +469,7 @@ mod tests {
     use super::*;
     use crate::table::NodeCard;
     use logboat::ClusterId;
+    use logboat::security::{CertificateAuthority, Own, PortTls, Role, Tls};
     use logboat::transport::Visit;
 
     /// A directory of a node, with what it keeps.
@@ -489,6 +494,16 @@ mod tests {
         let text = serde_json::to_vec(&rejoining).unwrap();
         cache::replace(dir.path(), REJOIN, &text).unwrap();
         dir
+    }
+
+    fn joining() -> Joining {
+        Joining {
+            // Nobody listens there.
+            nodes: vec!["127.0.0.1:1".to_owned()],
+            cluster_name: "logboat".to_owned(),
+            card: NodeCard::default(),
+            visit: Visit::default(),
+        }
     }
 
     async fn check_gone_on(path: &Path) {
@@ -531,15 +546,26 @@ mod tests {
             members: [1, 2, 3].map(NodeId).to_vec(),
             incarnation: Incarnation(0xabc),
         };
-        let joining = Joining {
-            // Nobody listens there.
-            nodes: vec!["127.0.0.1:1".to_owned()],
-            cluster_name: "logboat".to_owned(),
-            card: NodeCard::default(),
-            visit: Visit::default(),
-        };
-        let waited = joining.resign(dir.path(), &identity, "no log", Duration::ZERO).await;
+        let waited = joining().resign(dir.path(), &identity, "no log", Duration::ZERO).await;
         assert!(matches!(&waited, Err(JoinError::Waits(it)) if it.contains("127.0.0.1:1")));
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_certificate_names_it_alone_gives_nothing_up() {
+        let (dir, day) = (tempfile::tempdir().unwrap(), Duration::from_secs(86_400));
+        let (authority, _) = CertificateAuthority::new("logboat", day).unwrap();
+        let rejoin = async |role, name| {
+            let files = authority.issue_files(dir.path(), name, role, &[], day).unwrap();
+            let tls = Tls::open(files, "logboat", Own::Any).unwrap();
+            let visit = Visit { tls: Some(PortTls { tls, required: true }), ..Visit::default() };
+            let joining = Joining { visit, ..joining() };
+            joining.rejoin(dir.path(), "its log is damaged", &[]).await.unwrap_err()
+        };
+        let bound = rejoin(Role::Peer(Some(3)), "bound").await;
+        assert!(matches!(bound, JoinError::Certificate(3)), "{bound}");
+        // With another one it gets as far as to find that there is no node here.
+        let any = rejoin(Role::Peer(None), "any").await;
+        assert!(matches!(any, JoinError::Directory(_)), "{any}");
     }
 
     #[test]
