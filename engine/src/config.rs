@@ -44,6 +44,10 @@ pub struct NodeConfig {
     pub founders: Option<BTreeSet<NodeId>>,
     /// Tells clusters with the same node ids apart.
     pub cluster_name: String,
+    /// The id that was drawn for the cluster, if it is known before the node starts. A directory
+    /// keeps the first one that it hears of, from here, from a peer or by
+    /// [`Node::adopt_cluster`](crate::Node::adopt_cluster), and is refused with another one.
+    pub drawn_cluster: Option<ClusterId>,
     /// Where log and snapshots live.
     pub data_dir: PathBuf,
     /// Who must have recorded this node before it promises anything, if `data_dir` is new.
@@ -148,6 +152,7 @@ impl NodeConfig {
             members,
             founders: None,
             cluster_name: "logboat".to_owned(),
+            drawn_cluster: None,
             data_dir: data_dir.into(),
             founding: Founding::All,
             tls: None,
@@ -233,8 +238,9 @@ impl NodeConfig {
         }
     }
 
-    /// The identity of the cluster: a hash (FNV-1a) of its name and its founders. Addresses don't
-    /// count, since nodes may reach each other by different ones, and may move.
+    /// What follows of the cluster's identity from its name and its founders: a hash (FNV-1a) of
+    /// them. Addresses don't count, since nodes may reach each other by different ones, and may
+    /// move. Two clusters may have the same until an id was drawn for them.
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
         let ids = self.founding_nodes().into_iter().flat_map(|node| node.0.to_le_bytes());

@@ -60,9 +60,9 @@ pub mod former {
     //! What a node has left in a data directory that goes on as another node's, since the cluster
     //! has given it up.
 
-    pub use crate::lost_majority::REJOIN;
     pub use logboat_storage::{
-        BootRecord, DirectoryError, check_set_aside, former_path, remove_former, set_aside,
+        BootRecord, ClusterFile, DirectoryError, REJOIN, check_set_aside, former_path,
+        remove_former, set_aside,
     };
 }
 

@@ -11,7 +11,9 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use logboat_raft::{Configuration, GroupId, Index, LogId, NodeId, ReplicaAddress, ReplicaId, Term};
+use logboat_raft::{
+    ClusterId, Configuration, GroupId, Index, LogId, NodeId, ReplicaAddress, ReplicaId, Term,
+};
 use logboat_storage::{
     DataDir, DirectoryError, Identity, KnownPeers, SnapshotError, SnapshotStore, WalReport, inspect,
 };
@@ -19,10 +21,6 @@ pub use plan::{CopySnapshot, GroupCopy, GroupPlan, RecoverOptions, RecoverPlan, 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
-
-/// The file that says that a directory is about to become another node's: what is there belongs to
-/// nobody then.
-pub const REJOIN: &str = "REJOIN";
 
 /// The data directories of all nodes of a cluster that are left, locked for as long as this lives.
 pub struct Survivors {
@@ -178,14 +176,22 @@ impl Survivors {
     pub fn open(directories: &[PathBuf]) -> Result<Self, RecoverError> {
         let mut nodes: BTreeMap<NodeId, Survivor> = BTreeMap::new();
         let mut cluster: Option<(String, PathBuf)> = None;
+        let mut drawn: Option<(ClusterId, PathBuf)> = None;
         for path in directories {
-            if path.join(REJOIN).exists() {
-                return Err(RecoverError::JoinsAgain { path: path.clone() });
-            }
-            let (data_dir, identity) = DataDir::open_stored(path)?;
+            let opened = DataDir::open_stored(path).map_err(|error| match error {
+                DirectoryError::JoinsAgain { path } => RecoverError::JoinsAgain { path },
+                error => error.into(),
+            });
+            let (data_dir, identity) = opened?;
+            let drawn_here = data_dir.cluster().id();
             let (name, first) =
                 cluster.get_or_insert_with(|| (identity.name.clone(), path.clone()));
-            if *name != identity.name {
+            if let Some(id) = drawn_here {
+                drawn.get_or_insert_with(|| (id, path.clone()));
+            }
+            let other = drawn.as_ref().filter(|(id, _)| drawn_here.is_some_and(|it| it != *id));
+            let other = other.map(|(_, path)| path);
+            if let Some(first) = other.or_else(|| (*name != identity.name).then_some(first)) {
                 let (first, second) = (first.clone(), path.clone());
                 return Err(RecoverError::OtherCluster { first, second });
             }

@@ -2,6 +2,7 @@
 //! [`administration`] what is asked of the leaders of groups.
 
 mod administration;
+mod cluster;
 mod replicas;
 
 use crate::background::scrubber::{Scrubber, Scrubbing};
@@ -139,6 +140,7 @@ impl Node {
         config: NodeConfig,
         connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
     ) -> Result<Self, StartError> {
+        config.check()?;
         let (parts, threads) = assemble(&config, connect)?;
         let scrubber = Scrubber::start(Scrubbing {
             wal: parts.wal.clone(),
@@ -427,7 +429,7 @@ impl Node {
         let leaderless = || groups.iter().filter(lacks_leader).map(GroupHandle::group);
         NodeStatus {
             node_id: self.id().0,
-            cluster_id: parts.identity.cluster.to_string(),
+            cluster_id: self.drawn_cluster().unwrap_or(parts.identity.cluster).to_string(),
             waiting_for: parts.founder.waiting_for(),
             groups: groups.len(),
             leaders: views().filter(|view| view.role() == RoleKind::Leader).count(),

@@ -123,12 +123,11 @@ impl Threads {
     }
 }
 
-/// Starts the parts of a node from the bottom up.
+/// Starts the parts of a node from the bottom up. The configuration has been checked.
 pub(crate) fn assemble(
     config: &NodeConfig,
     connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
 ) -> Result<(Parts, Threads), StartError> {
-    config.check()?;
     let workers = Workers::new(config.workers, config.arriving_bytes());
     let mut disk = open_disk(config, &workers)?;
     let gate = new_gate(config, &disk.wal);
@@ -150,6 +149,7 @@ pub(crate) fn assemble(
         guard: guard.clone(),
         known_peers: Arc::clone(&disk.known_peers),
         introduction: disk.introduction,
+        cluster: Arc::clone(disk.data_dir.cluster()),
         founder: Arc::clone(&founder),
         services: Services::default(),
         transport: OnceLock::new(),
@@ -221,6 +221,9 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     if config.founding.incarnation().is_some() && identity.incarnation != given {
         return Err(StartError::OtherIncarnation { path: config.data_dir.clone() });
     }
+    if let Some(cluster) = config.drawn_cluster {
+        data_dir.adopt(cluster)?;
+    }
     let workers = workers.clone();
     let known_peers = Arc::new(data_dir.known_peers()?);
     let snapshots = SnapshotStore::open(&data_dir.snapshots())?;
@@ -252,6 +255,8 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
         newest: boot.record().start(),
         let_in: None,
         log_end: wal.found_end(),
+        // Told as it is at each introduction.
+        cluster: None,
     };
     let data_dir = Arc::new(data_dir);
     Ok(Disk { data_dir, identity, known_peers, introduction, wal, recovered, snapshots })

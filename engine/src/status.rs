@@ -14,7 +14,8 @@ use std::time::Duration;
 pub struct NodeStatus {
     /// The node's id.
     pub node_id: u64,
-    /// The cluster's id, in hexadecimal digits.
+    /// The cluster's id, in hexadecimal digits: the one that was drawn for it, or the one that
+    /// follows from its name and its first nodes until the node knows that.
     pub cluster_id: String,
     /// The nodes that must record this one, which is new, before it promises anything. None once it
     /// is founded.

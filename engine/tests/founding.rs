@@ -10,7 +10,8 @@ use common::{Counter, TestResult, number};
 use logboat::transport::LogPosition;
 use logboat::wal::{SegmentState, inspect};
 use logboat::{
-    Founding, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, RequestError, Tuning,
+    ClusterId, Founding, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, RequestError,
+    Tuning,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -283,6 +284,47 @@ async fn a_copy_that_was_made_while_the_node_ran_is_refused_by_what_its_peers_re
     }
     let refused = "an old copy of its directory, or a log that lost its end";
     is_refused_until_the_original_is_back(nodes, copy, [refused; 2]).await
+}
+
+#[tokio::test]
+async fn a_node_that_reaches_two_clusters_of_one_name_is_founded_by_one_alone() -> TestResult {
+    // Of each cluster two nodes are there, and both look for the third one at one address.
+    let (mut first, mut second) = (Nodes::new(), Nodes::new());
+    let address = first.members[&NodeId(3)].clone();
+    second.members.insert(NodeId(3), address);
+    let drawn = [0xa, 0xb].map(ClusterId);
+    for (nodes, cluster) in [&mut first, &mut second].into_iter().zip(drawn) {
+        nodes.start(1, without(3))?;
+        nodes.start(2, without(3))?;
+        nodes.propose().await;
+        nodes.node(1).adopt_cluster(cluster)?;
+        nodes.stop(2);
+        nodes.start(2, without(3))?;
+        eventually(|| nodes.node(2).drawn_cluster() == Some(cluster)).await;
+    }
+    second.stop(1);
+    second.stop(2);
+    // Node 3 is told of a node of each.
+    let mut third = Nodes::new();
+    third.members.clone_from(&first.members);
+    third.members.insert(NodeId(2), second.members[&NodeId(2)].clone());
+    third.start(3, Founding::All)?;
+    eventually(|| third.node(3).drawn_cluster() == Some(drawn[0])).await;
+    second.start(2, without(3))?;
+    let refused = "another cluster of the same name and nodes";
+    eventually(|| third.last_error(3, 2).contains(refused)).await;
+    eventually(|| second.last_error(2, 3).contains(refused)).await;
+    assert_eq!(third.waiting_for(3), [2]);
+    third.stop(3);
+    // A start keeps to the first one, whatever it is told.
+    let mut other = NodeConfig::new(NodeId(3), third.members.clone(), third.dir(3))?;
+    other.drawn_cluster = Some(drawn[1]);
+    let error = Node::start(other).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error.contains("belongs to cluster 000000000000000a"), "{error}");
+    third.members.clone_from(&first.members);
+    third.start(3, Founding::All)?;
+    eventually(|| third.waiting_for(3).is_empty()).await;
+    Ok(())
 }
 
 /// Both sides refuse a `copy` of the directory of node 3, with the first reason in its first start

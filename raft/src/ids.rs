@@ -25,7 +25,8 @@ number! {
     GroupId
 }
 /// A cluster: nodes of different clusters refuse each other, so that a wrong address can't mix two
-/// sets of data.
+/// sets of data. It has an id that follows from its name and its first nodes, and one that is drawn
+/// when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub u64);
 

@@ -3,7 +3,7 @@
 //! The core needs none of it. Storage keeps it, and nodes exchange it. So peers notice a node that
 //! lost its disk, or came back with an old copy of it, and no longer knows its promises.
 
-use crate::{BootCount, Incarnation};
+use crate::{BootCount, ClusterId, Incarnation};
 use core::fmt;
 
 /// A random number, drawn at each start of a node. It tells two starts of the same boot count
@@ -88,6 +88,8 @@ pub struct Introduction {
     /// Where the log ended at the first start after `let_in`. What was written in later starts does
     /// not count: a copy that is refused writes to its log, too.
     pub log_end: LogPosition,
+    /// The id that was drawn for the cluster, if the node knows it yet.
+    pub cluster: Option<ClusterId>,
 }
 
 /// What a node remembers of a peer.

@@ -1,6 +1,6 @@
 //! The errors of the router.
 
-use logboat::{GroupError, NodeId};
+use logboat::{ClusterId, GroupError, NodeId};
 
 /// Why a request has no answer. Only after [`RouteError::OutcomeUnknown`],
 /// [`RouteError::AnswerTooLarge`] and [`RouteError::NoRoomForAnswer`] may a command have taken
@@ -116,6 +116,14 @@ pub enum RouterStartError {
     /// The meta group refuses the plan.
     #[error("agreeing on the ranges: {0}")]
     Meta(String),
+    /// The node belongs to another cluster than the table is of, or that can't be noted.
+    #[error("the table is of cluster {cluster}: {source}")]
+    Cluster {
+        /// The id that was drawn for the cluster of the table.
+        cluster: ClusterId,
+        /// Why the node does not go along.
+        source: std::io::Error,
+    },
     /// What the node keeps of the cluster's table can't be read.
     #[error("{0}")]
     Stored(String),

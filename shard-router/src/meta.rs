@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use crate::plan::Plan;
     use crate::table::{Change, ClusterSettings, Foundation};
-    use logboat::NodeId;
+    use logboat::{ClusterId, NodeId};
 
     fn found(groups: usize) -> Command {
         let plan = Plan {
@@ -70,7 +70,12 @@ mod tests {
         };
         let nodes = [(NodeId(1), "here:1".to_owned())];
         Command::new(
-            Change::Found(Foundation::new(&plan, &ClusterSettings::default(), nodes.into_iter())),
+            Change::Found(Foundation::new(
+                ClusterId(7),
+                &plan,
+                &ClusterSettings::default(),
+                nodes.into_iter(),
+            )),
             "",
         )
     }

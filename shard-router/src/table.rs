@@ -20,7 +20,7 @@ pub use self::record::{
 pub use self::settings::ClusterSettings;
 use crate::error::MapError;
 use crate::map::{META_GROUP, Range, RangeMap};
-use logboat::{GroupId, NodeId};
+use logboat::{ClusterId, GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -35,6 +35,9 @@ const HISTORY: usize = 500;
 pub struct Table {
     /// How many changes were made. There is nothing in a table of version 0.
     version: u64,
+    /// The id that was drawn for the cluster, or zero.
+    #[serde(default)]
+    cluster: u64,
     layout: String,
     /// How many replicas each group is to have.
     replicas: usize,
@@ -71,6 +74,13 @@ impl Table {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The id that was drawn for the cluster. None before it is made, or if an earlier build has
+    /// made it.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        (self.cluster != 0).then_some(ClusterId(self.cluster))
     }
 
     /// The name of the layout of keys.
@@ -323,6 +333,7 @@ impl Table {
             founders: range.replicas.clone(),
             members: Members::founders(range.replicas.clone()),
         };
+        self.cluster = foundation.cluster;
         self.layout.clone_from(&foundation.layout);
         self.replicas = foundation.replicas;
         self.next_node = last.0 + 1;

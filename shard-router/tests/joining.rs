@@ -153,6 +153,40 @@ async fn who_must_not_join_is_told_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_keeps_to_its_cluster_beside_another_one_of_the_same_name() {
+    let (dir, other_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let ((routers, nodes), (others, other_nodes)) =
+        tokio::join!(founders(&dir, 1, None), founders(&other_dir, 1, None));
+    let drawn = routers[0].table().cluster();
+    assert!(drawn.is_some() && drawn != others[0].table().cluster());
+    for router in &routers {
+        assert_eq!(router.node().drawn_cluster(), drawn, "known before anything else is done");
+    }
+    let (own, fourth) = (addresses(1), dir.path().join("fourth"));
+    let router = join(&nodes, &own[0], &fourth).await;
+    assert_eq!(router.node().drawn_cluster(), drawn);
+    eventually("it is known", || state(&routers[0], 4) == Some(NodeState::Up)).await;
+    stop(router).await;
+    // Without the table that it knew it has to ask, and is refused where it has no business.
+    std::fs::remove_file(fourth.join("TABLE")).unwrap();
+    let error = joining(&other_nodes, &own[0]).join(&fourth).await.unwrap_err();
+    let reason = "the data directory belongs to cluster";
+    assert!(matches!(&error, JoinError::Refused(it) if it.contains(reason)), "{error}");
+    let error = joining(&other_nodes, &own[0]).rejoin(&fourth, "it is damaged", &[]).await;
+    let error = error.unwrap_err();
+    assert!(matches!(&error, JoinError::Refused(it) if it.contains(reason)), "{error}");
+    // A directory that has no node yet, but was one's of this cluster, is of it still.
+    for name in ["IDENTITY", "BOOT", "PEERS", "wal", "snapshots"] {
+        std::fs::rename(fourth.join(name), dir.path().join(name)).unwrap();
+    }
+    let error = joining(&other_nodes, &own[0]).join(&fourth).await.unwrap_err();
+    assert!(matches!(&error, JoinError::Refused(it) if it.contains(reason)), "{error}");
+    for router in routers.into_iter().chain(others) {
+        stop(router).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_finds_the_others_that_moved_while_it_was_down() {
     let dir = tempfile::tempdir().unwrap();
     let (mut routers, nodes) = founders(&dir, 2, None).await;

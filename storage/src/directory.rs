@@ -3,11 +3,16 @@
 //! `LOCK` is held by an advisory lock for as long as the process lives and names its pid.
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
 //! checksum of those before. It is written once, last of what a directory is made of, and never
-//! changed. So its spare says the same, and is taken where the file is damaged. `BOOT` says how
-//! often the node has started and how far its log had come. `PEERS` says what the node and its
-//! peers know of each other.
+//! changed. So its spare says the same, and is taken where the file is damaged. `CLUSTER` holds the
+//! id that was drawn for the cluster. `BOOT` says how often the node has started and how far its
+//! log had come. `PEERS` says what the node and its peers know of each other.
 
+mod error;
+
+pub use self::error::DirectoryError;
+use self::error::{list, unreadable};
 use crate::boot::{BOOT, BootFile};
+use crate::cluster::{CLUSTER, ClusterFile};
 use crate::files::{
     TextFields, lock_file, make_directory, number, read_checked, spare_of, write_checked,
 };
@@ -22,6 +27,10 @@ pub(crate) const LOCK: &str = "LOCK";
 pub(crate) const IDENTITY: &str = "IDENTITY";
 pub(crate) const WAL: &str = "wal";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
+
+/// The file that says that a directory is about to become another node's: what is there belongs to
+/// nobody then.
+pub const REJOIN: &str = "REJOIN";
 
 /// Whose data a directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +52,7 @@ pub struct Identity {
 pub struct DataDir {
     path: PathBuf,
     boot: Arc<BootFile>,
+    cluster: Arc<ClusterFile>,
     /// Closing it releases the lock.
     _lock: File,
 }
@@ -57,6 +67,7 @@ impl DataDir {
         let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
         make_directory(path).map_err(failed)?;
         let lock = lock(path)?;
+        refuse_rejoining(path)?;
         let stored = match Identity::stored(path)? {
             Some(stored) => {
                 stored.mend(path);
@@ -82,9 +93,11 @@ impl DataDir {
             file: path.join(IDENTITY),
             what: "it is missing: this is no data directory of a node".to_owned(),
         };
+        refuse_rejoining(path)?;
         // Nothing is locked, and so nothing made, in what is no data directory.
         Identity::stored(path)?.ok_or_else(nobodys)?;
         let lock = lock(path)?;
+        refuse_rejoining(path)?;
         let stored = Identity::stored(path)?.ok_or_else(nobodys)?;
         Self::locked(path, lock, stored)
     }
@@ -103,7 +116,10 @@ impl DataDir {
                    build of Logboat made the directory"
                 .to_owned(),
         })?;
-        let directory = Self { path: path.to_owned(), boot: Arc::new(boot), _lock: lock };
+        let cluster = ClusterFile::open(path);
+        let cluster = cluster.map_err(|error| unreadable(&path.join(CLUSTER), error))?;
+        let (boot, cluster) = (Arc::new(boot), Arc::new(cluster));
+        let directory = Self { path: path.to_owned(), boot, cluster, _lock: lock };
         Ok((directory, stored))
     }
 
@@ -111,6 +127,26 @@ impl DataDir {
     #[must_use]
     pub const fn boot(&self) -> &Arc<BootFile> {
         &self.boot
+    }
+
+    /// The cluster that it belongs to.
+    #[must_use]
+    pub const fn cluster(&self) -> &Arc<ClusterFile> {
+        &self.cluster
+    }
+
+    /// Notes durably that it belongs to this cluster, if it does not know of one.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] when it belongs to another one, or that can't be written.
+    pub fn adopt(&self, given: ClusterId) -> Result<(), DirectoryError> {
+        let path = self.path.clone();
+        match self.cluster.id() {
+            Some(stored) if stored != given => {
+                Err(DirectoryError::OtherDrawnCluster { path, stored, given })
+            }
+            _ => self.cluster.adopt(given).map_err(|source| DirectoryError::Io { path, source }),
+        }
     }
 
     /// The peers that this node knows.
@@ -134,110 +170,6 @@ impl DataDir {
     }
 }
 
-/// Why a data directory can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DirectoryError {
-    /// Another process uses it.
-    #[error("the data directory {} is in use by {}", .path.display(), holder(.pid.as_ref()))]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-        /// The other process, if it can be told.
-        pid: Option<u32>,
-    },
-    /// It is another node's.
-    #[error("the data directory {} belongs to node {stored}, not to node {given}", .path.display())]
-    OtherNode {
-        /// The directory.
-        path: PathBuf,
-        /// The node that it belongs to.
-        stored: NodeId,
-        /// The node that was to use it.
-        given: NodeId,
-    },
-    /// It is another cluster's.
-    #[error(
-        "the data directory {} belongs to cluster {stored:?}, not to {given:?}",
-        .path.display()
-    )]
-    OtherCluster {
-        /// The directory.
-        path: PathBuf,
-        /// The name of the cluster that it belongs to.
-        stored: String,
-        /// The name of the cluster that was to use it.
-        given: String,
-    },
-    /// The cluster has other members.
-    #[error(
-        "the data directory {} belongs to a cluster of the nodes {}, not {}",
-        .path.display(), list(.stored), list(.given)
-    )]
-    OtherMembers {
-        /// The directory.
-        path: PathBuf,
-        /// The members as stored.
-        stored: Vec<NodeId>,
-        /// The members as given.
-        given: Vec<NodeId>,
-    },
-    /// A file is not what was written.
-    #[error("{}: {what}", .file.display())]
-    Damaged {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// A part of it is not there. It may come back, as where a disk was not mounted.
-    #[error("{}: {what}", .file.display())]
-    Missing {
-        /// The file or directory.
-        file: PathBuf,
-        /// Why it should be there.
-        what: String,
-    },
-    /// What it holds is elsewhere, so it can't be set aside with the directory.
-    #[error(
-        "{} is a link, or another disk is mounted there: what a node has left can't be set aside \
-         by itself then; empty the data directory, and have the node join as a new one",
-        .path.display()
-    )]
-    Elsewhere {
-        /// The link, or where the disk is mounted.
-        path: PathBuf,
-    },
-    /// A file is what was written, but this build of Logboat can't read it.
-    #[error("{}: {what}", .file.display())]
-    OtherVersion {
-        /// The file.
-        file: PathBuf,
-        /// What this build does not know.
-        what: String,
-    },
-    /// The operating system refused.
-    #[error("{}: {source}", .path.display())]
-    Io {
-        /// The directory or file.
-        path: PathBuf,
-        /// Its reason.
-        source: io::Error,
-    },
-}
-
-/// Why one of the small files can't be used; the error names it.
-fn unreadable(file: &Path, error: io::Error) -> DirectoryError {
-    match error.kind() {
-        ErrorKind::InvalidData => {
-            DirectoryError::Damaged { file: file.to_owned(), what: error.to_string() }
-        }
-        ErrorKind::Unsupported => {
-            DirectoryError::OtherVersion { file: file.to_owned(), what: error.to_string() }
-        }
-        _ => DirectoryError::Io { path: file.to_owned(), source: error },
-    }
-}
-
 pub(crate) fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK);
     let locked =
@@ -246,6 +178,16 @@ pub(crate) fn lock(directory: &Path) -> Result<File, DirectoryError> {
         path: directory.to_owned(),
         pid: text.trim().parse().ok(),
     })
+}
+
+/// What is there belongs to nobody, and is about to be set aside.
+fn refuse_rejoining(directory: &Path) -> Result<(), DirectoryError> {
+    let file = directory.join(REJOIN);
+    match fs::symlink_metadata(&file) {
+        Ok(_) => Err(DirectoryError::JoinsAgain { path: directory.to_owned() }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(unreadable(&file, error)),
+    }
 }
 
 /// Data without an identity are somebody's who lost it, and must not become this node's.
@@ -388,15 +330,6 @@ impl Identity {
         }
         Ok(())
     }
-}
-
-fn list(nodes: &[NodeId]) -> String {
-    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-    nodes.join(",")
-}
-
-fn holder(pid: Option<&u32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
 #[cfg(test)]
@@ -584,6 +517,23 @@ mod tests {
         drop(opened);
         let error = DataDir::open(directory.path(), &identity()).unwrap_err();
         assert!(error.to_string().contains("has started here before"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_is_about_to_be_another_nodes_is_nobodys() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(DataDir::open(directory.path(), &identity()).unwrap());
+        fs::write(directory.path().join(REJOIN), "").unwrap();
+        // What is there is set aside, its identity first, and may be cut short at any step.
+        for name in [LOCK, IDENTITY, "IDENTITY.tmp", BOOT, PEERS, WAL, SNAPSHOTS] {
+            let opened = DataDir::open(directory.path(), &identity());
+            let stored = DataDir::open_stored(directory.path());
+            for error in [opened.unwrap_err(), stored.unwrap_err()] {
+                assert!(matches!(error, DirectoryError::JoinsAgain { .. }), "{error}");
+            }
+            let path = directory.path().join(name);
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        }
     }
 
     #[test]

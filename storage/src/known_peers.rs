@@ -273,7 +273,13 @@ mod tests {
 
     /// How the start of that count would introduce itself to a stranger.
     fn stranger(count: u64, log_end: LogPosition) -> Introduction {
-        Introduction { incarnation: Incarnation(5), newest: start(count), let_in: None, log_end }
+        Introduction {
+            incarnation: Incarnation(5),
+            newest: start(count),
+            let_in: None,
+            log_end,
+            cluster: None,
+        }
     }
 
     #[test]

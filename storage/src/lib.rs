@@ -9,6 +9,7 @@
 //! ([`Recovered`]).
 
 mod boot;
+mod cluster;
 mod directory;
 mod files;
 mod former;
@@ -18,7 +19,8 @@ pub mod state;
 mod wal;
 
 pub use boot::{BootFile, BootRecord};
-pub use directory::{DataDir, DirectoryError, Identity};
+pub use cluster::ClusterFile;
+pub use directory::{DataDir, DirectoryError, Identity, REJOIN};
 pub use former::{check_set_aside, former_path, remove_former, set_aside};
 pub use known_peers::{KnownPeers, PeerTable};
 pub use snapshot::{

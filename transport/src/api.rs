@@ -3,7 +3,7 @@
 use crate::error::SendError;
 use crate::wire::{Outgoing, Parcel, SnapshotTaken};
 use bytes::Bytes;
-use logboat_raft::{GroupId, Introduction, LogId, NodeId, Remembered};
+use logboat_raft::{ClusterId, GroupId, Introduction, LogId, NodeId, Remembered};
 use std::io::{self, Read};
 
 /// Where a transport delivers. All methods are called on the transport's own thread, which serves
@@ -33,6 +33,18 @@ pub trait Inbox: Send + Sync + 'static {
     /// # Errors
     /// When it can't be noted. Nothing is sent to the peer then.
     fn let_in_by(&self, peer: NodeId) -> io::Result<()>;
+
+    /// A peer of this node, dialled at its listed address, says that this id was drawn for the
+    /// cluster. Notes that durably if this node does not know of one yet, so that each introduction
+    /// says so from then on.
+    ///
+    /// # Errors
+    /// When this node belongs to another cluster, or it can't be noted. The peer is not recorded
+    /// then, and not connected.
+    fn belongs_to(&self, cluster: ClusterId) -> io::Result<()> {
+        let _ = cluster;
+        Ok(())
+    }
 
     /// The connection on which this node sends to the peer is up: [`Transport::send`] works.
     fn connected(&self, peer: NodeId);

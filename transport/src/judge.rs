@@ -19,7 +19,7 @@
 //! between does no harm: the peer remembers both the start that it welcomed and the one before.
 
 use crate::api::Inbox;
-use logboat_raft::{BootCount, Introduction, LogPosition, NodeId, Remembered, Start};
+use logboat_raft::{BootCount, ClusterId, Introduction, LogPosition, NodeId, Remembered, Start};
 use std::{fmt, io};
 
 /// How many starts later than remembered a node may claim to be. A forged count leaves the node
@@ -103,6 +103,12 @@ pub fn judge(
     }
     let (let_in, welcomed) = (claimed.let_in, Some(claimed.newest));
     Ok(Verdict::Later(Remembered { let_in, welcomed, heard, ..known }))
+}
+
+/// Whether two nodes may be of one cluster, by the ids that were drawn for their clusters, as far
+/// as they know them yet. One that does not is told.
+pub(crate) fn may_be_one(own: Option<ClusterId>, other: Option<ClusterId>) -> bool {
+    own.zip(other).is_none_or(|(own, other)| own == other)
 }
 
 /// What may be told of a node to whoever claims to be it: the newest start that was let in, and how
@@ -221,6 +227,16 @@ pub enum Rejection {
         /// Why not.
         source: io::Error,
     },
+    /// The node belongs to another cluster, or that can't be noted.
+    #[error("node {peer} belongs to cluster {cluster}: {source}")]
+    OtherCluster {
+        /// The peer.
+        peer: NodeId,
+        /// The id that was drawn for its cluster.
+        cluster: ClusterId,
+        /// Why this node does not go along.
+        source: io::Error,
+    },
     /// A later start was welcomed before this one said anything.
     #[error("a later start of node {0} has come")]
     Superseded(NodeId),
@@ -249,8 +265,11 @@ pub fn admit(
 /// `remembered` is from before the dial: the peer may have come further since it told where it is.
 /// Or it was let in by this node after the dial began, and told of that already.
 ///
+/// A node that does not know yet which id was drawn for its cluster takes over the peer's, before
+/// it records the peer. So all that it records later are of that cluster.
+///
 /// # Errors
-/// When it is not the peer that is remembered.
+/// When it is not the peer that is remembered, or it is of another cluster.
 pub fn record(
     inbox: &dyn Inbox,
     own: NodeId,
@@ -262,7 +281,12 @@ pub fn record(
     let verdict = before.or_else(|mismatch| {
         compare(inbox.remembered(peer), own, peer, claimed).map_err(|_| mismatch)
     });
-    match verdict? {
+    let verdict = verdict?;
+    if let Some(cluster) = claimed.cluster {
+        let adopted = inbox.belongs_to(cluster);
+        adopted.map_err(|source| Rejection::OtherCluster { peer, cluster, source })?;
+    }
+    match verdict {
         Verdict::Unrecorded(first) => remember(inbox, peer, first),
         // A start is welcomed when it dials, since nothing comes from it on this connection.
         Verdict::Later(_) | Verdict::Known => Ok(()),
@@ -325,7 +349,7 @@ mod tests {
     /// segment then.
     fn claim(newest: Start, segment: u32) -> Introduction {
         let (incarnation, let_in) = (Incarnation(7), Some(start(5, 50)));
-        Introduction { incarnation, newest, let_in, log_end: end(segment) }
+        Introduction { incarnation, newest, let_in, log_end: end(segment), cluster: None }
     }
 
     /// Start 5 on directory 7 was let in, and its log heard to be durable up to segment 9.

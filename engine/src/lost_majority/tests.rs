@@ -1,13 +1,13 @@
 //! Plans, and runs that are cut short, on directories that the tests write themselves.
 
 use super::apply::learn;
-use super::{CopySnapshot, REJOIN, RecoverError, RecoverOptions, RecoverPlan, Survivors, Verdict};
+use super::{CopySnapshot, RecoverError, RecoverOptions, RecoverPlan, Survivors, Verdict};
 use logboat_raft::{
     BootNonce, ClusterId, Configuration, Entry, EntryKind, GroupId, HardState, Incarnation, Index,
     LogId, LogPosition, LogWrite, NodeId, Persist, ReplicaId, SnapshotMeta, Term, WriteSeq,
 };
 use logboat_storage::simulation::{FileDisk, InlineWal};
-use logboat_storage::{DataDir, Identity, SnapshotStore, WalOptions, inspect};
+use logboat_storage::{DataDir, Identity, REJOIN, SnapshotStore, WalOptions, inspect};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
@@ -262,6 +262,20 @@ fn who_is_about_to_join_again_as_a_new_node_is_no_survivor() {
     fs::write(left.path(2).join(REJOIN), "").unwrap();
     let refused = Survivors::open(&[left.path(1), left.path(2)]).err().unwrap();
     assert!(matches!(refused, RecoverError::JoinsAgain { path } if path == left.path(2)));
+}
+
+#[test]
+fn directories_of_two_clusters_of_one_name_are_not_mixed() {
+    let left = Left::new(at(2, 40), at(3, 9));
+    left.found(3, GROUP, at(3, 9));
+    let paths = [1, 2, 3].map(|node| left.path(node));
+    // One that has not heard of an id yet may be of either.
+    left.data_dir(2).adopt(ClusterId(7)).unwrap();
+    assert!(Survivors::open(&paths).is_ok());
+    left.data_dir(3).adopt(ClusterId(8)).unwrap();
+    let refused = Survivors::open(&paths).err().unwrap();
+    let RecoverError::OtherCluster { first, second } = refused else { panic!("{refused}") };
+    assert_eq!((first, second), (left.path(2), left.path(3)));
 }
 
 #[test]

@@ -20,9 +20,10 @@ use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use bytes::Bytes;
 use logboat_raft::{
-    Entry, GroupId, Introduction, LogId, Message, NodeId, Payload, Remembered, SupportMessage,
+    ClusterId, Entry, GroupId, Introduction, LogId, Message, NodeId, Payload, Remembered,
+    SupportMessage,
 };
-use logboat_storage::KnownPeers;
+use logboat_storage::{ClusterFile, KnownPeers};
 use logboat_transport::{
     Founders, Inbox, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, Transport, VisitAnswer,
 };
@@ -51,6 +52,7 @@ pub(crate) struct Inbound {
     pub(crate) known_peers: Arc<KnownPeers>,
     /// How this node introduces itself to a peer that never let it in.
     pub(crate) introduction: Introduction,
+    pub(crate) cluster: Arc<ClusterFile>,
     pub(crate) founder: Arc<Founder>,
     /// What answers requests that go to nodes, once there is something.
     pub(crate) services: Services,
@@ -130,7 +132,8 @@ impl Inbox for Inbound {
     }
 
     fn introduction(&self, peer: NodeId) -> Introduction {
-        self.known_peers.introduction(peer, self.introduction)
+        let cluster = self.cluster.id();
+        self.known_peers.introduction(peer, Introduction { cluster, ..self.introduction })
     }
 
     fn remembered(&self, peer: NodeId) -> Option<Remembered> {
@@ -146,6 +149,10 @@ impl Inbox for Inbound {
         self.known_peers.let_in_by(peer, self.introduction.newest)?;
         self.founder.recorded_by(peer);
         Ok(())
+    }
+
+    fn belongs_to(&self, cluster: ClusterId) -> io::Result<()> {
+        self.cluster.adopt(cluster)
     }
 
     fn failed(&self, reason: &str) {

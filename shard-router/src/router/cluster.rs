@@ -27,7 +27,7 @@ use crate::table::{
     Change, ClusterSettings, Command, Foundation, Members, NodeCard, Outcome, Table, meta_founders,
 };
 use bytes::Bytes;
-use logboat::{GroupHandle, GroupRequest, GroupSpec, NodeId, RequestError, RoleKind};
+use logboat::{ClusterId, GroupHandle, GroupRequest, GroupSpec, NodeId, RequestError, RoleKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -84,6 +84,7 @@ pub(super) async fn start(
     if let Some(reason) = operate::expulsion(&table, inner.node.id()) {
         return Err(RouterStartError::Expelled(reason));
     }
+    inner.belong(&table).await?;
     // Before the node knew a table, it was told what stands in the first one.
     let at_start = if at_start.version() > 0 { at_start } else { Arc::clone(&table) };
     tasks.spawn(peers::keep(Arc::clone(inner), at_start));
@@ -176,6 +177,16 @@ impl Inner {
         }
     }
 
+    /// Notes which cluster the node belongs to, before any other group promises anything here. Its
+    /// directory may know that it is another one.
+    async fn belong(&self, table: &Table) -> Result<(), RouterStartError> {
+        let Some(cluster) = table.cluster() else { return Ok(()) };
+        let node = self.node.clone();
+        let noted = tokio::task::spawn_blocking(move || node.adopt_cluster(cluster)).await;
+        let noted = noted.unwrap_or_else(|error| Err(error.into()));
+        noted.map_err(|source| RouterStartError::Cluster { cluster, source })
+    }
+
     /// The command that makes the cluster. A plan that makes no map is refused.
     fn foundation(
         &self,
@@ -186,7 +197,8 @@ impl Inner {
         let addresses: BTreeMap<_, _> = self.node.addresses();
         let address = |node: &NodeId| (*node, addresses.get(node).cloned().unwrap_or_default());
         let nodes = self.node.founders().iter().map(address);
-        let change = Change::Found(Foundation::new(plan, settings, nodes));
+        let cluster = ClusterId(join::random());
+        let change = Change::Found(Foundation::new(cluster, plan, settings, nodes));
         Ok(Command::new(change, "it was started for the first time").encode())
     }
 

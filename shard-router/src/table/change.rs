@@ -5,7 +5,7 @@ use crate::table::record::{Members, NodeCard, NodeState};
 use crate::table::settings::ClusterSettings;
 use crate::wire;
 use bytes::Bytes;
-use logboat::{GroupId, NodeId};
+use logboat::{ClusterId, GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -129,6 +129,10 @@ pub struct Foundation {
     pub(crate) settings: ClusterSettings,
     /// The nodes of the cluster, in order, with where their peers reach them.
     pub(crate) nodes: Vec<(u64, String)>,
+    /// The id that was drawn for the cluster. Of foundations that were proposed at once, the one
+    /// that is committed first counts, and so does its id.
+    #[serde(default)]
+    pub(crate) cluster: u64,
 }
 
 /// What came of a change.
@@ -191,8 +195,9 @@ fn now_ms() -> u64 {
 }
 
 impl Foundation {
-    /// A cluster of these nodes, each with where its peers reach it.
+    /// A cluster of these nodes, each with where its peers reach it, for which this id was drawn.
     pub fn new(
+        cluster: ClusterId,
         plan: &Plan,
         settings: &ClusterSettings,
         nodes: impl Iterator<Item = (NodeId, String)>,
@@ -205,6 +210,7 @@ impl Foundation {
             replicas: plan.replicas,
             settings: settings.clone(),
             nodes: nodes.map(|(node, address)| (node.0, address)).collect(),
+            cluster: cluster.0,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::plan::Plan;
-use logboat::{Index, LogId, Term};
+use logboat::{ClusterId, Index, LogId, Term};
 use proptest::prelude::*;
 
 fn card(port: u16) -> NodeCard {
@@ -20,7 +20,8 @@ fn founded(nodes: u64) -> Table {
     };
     let nodes = (1..=nodes).map(|node| (NodeId(node), format!("10.0.0.{node}:1")));
     let mut table = Table::default();
-    let foundation = Change::Found(Foundation::new(&plan, &ClusterSettings::default(), nodes));
+    let foundation =
+        Change::Found(Foundation::new(ClusterId(7), &plan, &ClusterSettings::default(), nodes));
     assert!(is_done(&mut table, foundation));
     table
 }
@@ -182,7 +183,10 @@ fn a_change_of_a_group_copies_little_of_a_table_that_others_look_at() {
     };
     let nodes = (1..=3).map(|node| (NodeId(node), String::new()));
     let mut table = Table::default();
-    make(&mut table, Change::Found(Foundation::new(&plan, &ClusterSettings::default(), nodes)));
+    make(
+        &mut table,
+        Change::Found(Foundation::new(ClusterId(7), &plan, &ClusterSettings::default(), nodes)),
+    );
     let before = table.clone();
     let groups = vec![(700, members(4, &[1, 2, 4])), (701, members(4, &[1, 2, 4]))];
     assert!(is_done(&mut table, Change::Members { groups }));

@@ -32,17 +32,18 @@ pub fn dialers(data: &[u8]) {
 /// Whether it is whole, of the node that was wanted, and of a start that can follow the one that is
 /// remembered. What it says of this node does not matter then.
 fn is_welcome(answer: &[u8]) -> bool {
-    let numbers: Vec<u64> = [12, 20, 28, 36, 48, 56, 64, 72, 80, 88, 96]
+    let numbers: Vec<u64> = [12, 20, 28, 36, 48, 56, 64, 72, 80, 88, 96, 104]
         .into_iter()
         .filter_map(|at| answer.get(at..at + 8))
         .map(|number| u64::from_le_bytes(number.try_into().expect("eight bytes")))
         .collect();
-    let [cluster, node, code, a, b, c, d, e, f, _, _] = numbers[..] else {
+    let [cluster, node, code, a, b, c, d, e, f, g, _, _] = numbers[..] else {
         return false;
     };
-    let claimed = said([a, b, c, d, e, f]);
+    let claimed = said([a, b, c, d, e, f, g]);
     answer.starts_with(&text(VERSION, &numbers))
         && (cluster, node, code) == (CLUSTER, PEER, 0)
+        && [None, BOOT.cluster].contains(&claimed.cluster)
         && judge(Some(KNOWN), claimed).is_ok()
 }
 

@@ -34,12 +34,12 @@ pub(crate) const KNOWN: Remembered = Remembered {
 };
 
 /// The protocol's version.
-pub(crate) const VERSION: u32 = 8;
+pub(crate) const VERSION: u32 = 9;
 
 /// Bytes of what an introduction and an answer begin with: magic, version, four numbers, checksum.
 const BASE_BYTES: usize = 48;
-/// Bytes of a hello: five numbers and a checksum more.
-pub(crate) const HELLO_BYTES: usize = 92;
+/// Bytes of a hello: six numbers and a checksum more.
+pub(crate) const HELLO_BYTES: usize = 100;
 
 const fn introduction(number: u64) -> Introduction {
     Introduction {
@@ -47,6 +47,7 @@ const fn introduction(number: u64) -> Introduction {
         newest: start(number + 10, number + 20),
         let_in: Some(start(number + 9, number + 30)),
         log_end: LogPosition { segment: 1, offset: 4096 },
+        cluster: Some(ClusterId(13)),
     }
 }
 
@@ -55,13 +56,14 @@ const fn start(count: u64, nonce: u64) -> Start {
 }
 
 /// The introduction that the numbers of a hello or an answer say, from the incarnation on.
-pub(crate) fn said(numbers: [u64; 6]) -> Introduction {
-    let [incarnation, count, nonce, let_in_count, let_in_nonce, log_end] = numbers;
+pub(crate) fn said(numbers: [u64; 7]) -> Introduction {
+    let [incarnation, count, nonce, let_in_count, let_in_nonce, log_end, cluster] = numbers;
     Introduction {
         incarnation: Incarnation(incarnation),
         newest: start(count, nonce),
         let_in: (let_in_count > 0).then(|| start(let_in_count, let_in_nonce)),
         log_end: LogPosition::unpack(log_end),
+        cluster: (cluster != 0).then_some(ClusterId(cluster)),
     }
 }
 
@@ -71,13 +73,17 @@ pub(crate) fn hello(names: [u64; 3], own: Introduction) -> Vec<u8> {
 }
 
 /// The numbers of an introduction, or of an answer that says nothing of what is remembered.
-pub(crate) fn numbers([first, second, third]: [u64; 3], own: Introduction) -> [u64; 9] {
-    let Introduction { incarnation, newest, let_in, log_end } = own;
+pub(crate) fn numbers([first, second, third]: [u64; 3], own: Introduction) -> [u64; 10] {
+    let Introduction { incarnation, newest, let_in, log_end, cluster } = own;
     let let_in = let_in.unwrap_or_default();
     let [newest, let_in] = [newest, let_in].map(|start| [start.count.0, start.nonce.0]);
     let [count, nonce, let_in_count, let_in_nonce] = [newest[0], newest[1], let_in[0], let_in[1]];
-    let log_end = log_end.pack();
-    [first, second, third, incarnation.0, count, nonce, let_in_count, let_in_nonce, log_end]
+    let (log_end, cluster) = (log_end.pack(), cluster.map_or(0, |cluster| cluster.0));
+    let who = [first, second, third, incarnation.0];
+    let starts = [count, nonce, let_in_count, let_in_nonce];
+    let [a, b, c, d] = who;
+    let [e, f, g, h] = starts;
+    [a, b, c, d, e, f, g, h, log_end, cluster]
 }
 
 /// An answer with what is remembered of the other side.
@@ -90,10 +96,10 @@ pub(crate) fn answer_numbers(
     names: [u64; 3],
     own: Introduction,
     remembered: Remembered,
-) -> [u64; 11] {
-    let [a, b, c, d, e, f, g, h, i] = numbers(names, own);
+) -> [u64; 12] {
+    let [a, b, c, d, e, f, g, h, i, j] = numbers(names, own);
     let newest = remembered.newest().unwrap_or_default();
-    [a, b, c, d, e, f, g, h, i, newest.count.0, remembered.heard.pack()]
+    [a, b, c, d, e, f, g, h, i, j, newest.count.0, remembered.heard.pack()]
 }
 
 /// Sends bytes as they are, or a well-formed hello and the bytes behind it.
@@ -166,8 +172,9 @@ fn expected(sent: &[u8]) -> Vec<u8> {
         return Vec::new();
     }
     let [cluster, from, to, incarnation] = base;
-    let [count, nonce, let_in_count, let_in_nonce, log_end] = [48, 56, 64, 72, 80].map(number);
-    let told = [incarnation, count, nonce, let_in_count, let_in_nonce, log_end];
+    let [count, nonce, let_in_count, let_in_nonce, log_end, drawn] =
+        [48, 56, 64, 72, 80, 88].map(number);
+    let told = [incarnation, count, nonce, let_in_count, let_in_nonce, log_end, drawn];
     if text(VERSION, &[&[cluster, from, to][..], &told].concat()) != sent[..HELLO_BYTES] {
         return Vec::new();
     }
@@ -178,6 +185,9 @@ fn expected(sent: &[u8]) -> Vec<u8> {
         [welcome, visit(&sent[HELLO_BYTES..]).unwrap_or_default()].concat()
     } else if cluster != CLUSTER {
         answer_text([0, 0, 2], nobody, nothing)
+    } else if ![0, 13].contains(&drawn) {
+        let own = Introduction { cluster: BOOT.cluster, ..nobody };
+        answer_text([CLUSTER, NODE, 15], own, nothing)
     } else if from != PEER {
         answer_text([0, 0, 4], nobody, nothing)
     } else if to != NODE {

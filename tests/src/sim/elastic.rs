@@ -28,7 +28,7 @@ use super::host::Host;
 use super::options::{Fault, Plan};
 use super::process::group_id;
 use super::scene::Scene;
-use logboat_raft::{GroupId, NodeId};
+use logboat_raft::{ClusterId, GroupId, NodeId};
 use logboat_router::internals::{Foundation, News, Reported};
 use logboat_router::{ClusterSettings, META_GROUP, Table};
 pub(super) use losses::{come_back, end_absences};
@@ -130,5 +130,5 @@ fn foundation(scene: &Scene) -> Foundation {
     let lost_after = Some(scene.plan.lost_after);
     let settings = ClusterSettings { lost_after, ..ClusterSettings::default() };
     let nodes = (1..=FOUNDERS as u64).map(|node| (NodeId(node), format!("node{node}:1")));
-    Foundation::new(&plan, &settings, nodes)
+    Foundation::new(ClusterId(7), &plan, &settings, nodes)
 }

@@ -106,8 +106,8 @@ impl Process {
             introduction: Introduction {
                 incarnation: hardware.directory,
                 newest: hardware.boot.start(),
-                let_in: None,
                 log_end: found_end,
+                ..Introduction::default()
             },
             founding: FoundingProgress::new(scene.plan.awaited(hardware.place)),
             supports_until: BTreeMap::new(),

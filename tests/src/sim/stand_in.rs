@@ -59,7 +59,13 @@ impl Directory {
         let opened = InlineWal::open(self.disk.copy(), scene.plan.wal.clone());
         let log_end = opened.ok()?.0.log().found_end();
         let newest = self.boot.start();
-        let own = Introduction { incarnation: self.incarnation, newest, let_in: None, log_end };
+        let own = Introduction {
+            incarnation: self.incarnation,
+            newest,
+            let_in: None,
+            log_end,
+            cluster: None,
+        };
         Some(self.peers.lock().introduction(peer, own))
     }
 

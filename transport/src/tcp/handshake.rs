@@ -8,15 +8,17 @@
 //!
 //! ```text
 //! hello:  magic [8] | version u32 | cluster | from | to   | incarnation | CRC-32 u32
-//!         | start: count, nonce | let in: count, nonce | log end | CRC-32 u32 of all before
+//!         | start: count, nonce | let in: count, nonce | log end | drawn
+//!         | CRC-32 u32 of all before
 //! answer: magic [8] | version u32 | cluster | node | code | incarnation | CRC-32 u32
-//!         | start: count, nonce | let in: count, nonce | log end
+//!         | start: count, nonce | let in: count, nonce | log end | drawn
 //!         | remembered count | remembered log end | CRC-32 u32 of all before
 //! ```
 //!
 //! Incarnation and start are those of the node that says them, and so is the start that the other
-//! side let in last; zeros where there is none. An answer to another version ends after the first
-//! line.
+//! side let in last; zeros where there is none. `cluster` is the id that follows from the cluster's
+//! name and its first nodes, and `drawn` the one that was drawn for it, or zero if the node does
+//! not know that yet. An answer to another version ends after the first line.
 //!
 //! A visitor, who is no node of the cluster and wants to ask something (the module `visit`), says a
 //! hello of zeros. Nobody has the id 0.
@@ -31,9 +33,11 @@
 //!
 //! # What a stranger learns
 //! A dialer of another version, another cluster or an unknown id learns the protocol's version and
-//! that it was refused: all else in its answer is zero. A node's own incarnation is told to whoever
-//! is welcome, and to a dialer of whom nothing is recorded, which needs it to record this node.
-//! What is remembered of a node is told to whoever names its incarnation, and never the nonce.
+//! that it was refused: all else in its answer is zero. A node of another cluster with the same
+//! name and nodes learns who this is, so that both sides can say so. A node's own incarnation is
+//! told to whoever is welcome, and to a dialer of whom nothing is recorded, which needs it to
+//! record this node. What is remembered of a node is told to whoever names its incarnation, and
+//! never the nonce.
 
 mod refusal;
 mod text;
@@ -70,8 +74,9 @@ pub(crate) struct Hello {
 
 impl fmt::Display for Hello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, cluster, from, to, introduction: _ } = self;
-        write!(f, "node {from} of cluster {cluster}, protocol {version}, which looks for node {to}")
+        let Self { version, cluster, from, to, introduction } = self;
+        write!(f, "node {from} of cluster {cluster}{}", drawn(introduction.cluster))?;
+        write!(f, ", protocol {version}, which looks for node {to}")
     }
 }
 
@@ -90,12 +95,18 @@ pub(crate) struct Answer {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, cluster, node, .. } = self;
+        let Self { version, cluster, node, introduction, .. } = self;
         if self.node == NodeId(0) {
             return write!(f, "a node that does not say who it is, protocol {version}");
         }
-        write!(f, "node {node} of cluster {cluster}, protocol {version}")
+        let drawn = drawn(introduction.cluster);
+        write!(f, "node {node} of cluster {cluster}{drawn}, protocol {version}")
     }
+}
+
+/// The drawn id of a cluster behind the other one, if it is known.
+fn drawn(cluster: Option<ClusterId>) -> String {
+    cluster.map(|cluster| format!(", drawn {cluster}")).unwrap_or_default()
 }
 
 /// The dialer's part: introduces this node to `to`, records who answers, and notes that it is
@@ -207,6 +218,11 @@ impl Hello {
             return refused(Refusal::Version);
         } else if self.cluster != config.cluster {
             return refused(Refusal::Cluster);
+        } else if !judge::may_be_one(
+            inbox.introduction(self.from).cluster,
+            self.introduction.cluster,
+        ) {
+            return refused(Refusal::OtherCluster);
         } else if !peers.contains(self.from) {
             return refused(Refusal::UnknownNode);
         } else if self.to != config.node {
@@ -232,6 +248,7 @@ impl Hello {
         let known =
             |refusal| Answer { cluster: config.cluster, node: config.node, ..stranger(refusal) };
         let own = || inbox.introduction(self.from);
+        let own_cluster = || Introduction { cluster: own().cluster, ..Introduction::default() };
         match error {
             None => {
                 let remembered = inbox.remembered(self.from).unwrap_or_default().into();
@@ -241,6 +258,7 @@ impl Hello {
             Some(AdmitError::Refused { refusal, .. }) => match refusal {
                 Refusal::NotRecordedYet => Answer { introduction: own(), ..known(*refusal) },
                 Refusal::Node => known(*refusal),
+                Refusal::OtherCluster => Answer { introduction: own_cluster(), ..known(*refusal) },
                 _ => stranger(*refusal),
             },
             Some(AdmitError::Rejected { rejection: Rejection::Mismatch(mismatch), .. }) => {
@@ -277,8 +295,9 @@ impl Answer {
         } else {
             [0; ANSWER_NUMBERS]
         };
-        let [count, nonce, let_in_count, let_in_nonce, log_end, known_count, known_end] = rest;
-        let told = [count, nonce, let_in_count, let_in_nonce, log_end];
+        let [count, nonce, let_in_count, let_in_nonce, log_end, drawn, known_count, known_end] =
+            rest;
+        let told = [count, nonce, let_in_count, let_in_nonce, log_end, drawn];
         Ok(Self {
             version: base.version,
             cluster: ClusterId(cluster),
@@ -330,6 +349,8 @@ impl Answer {
             return refused(Refusal::Version);
         } else if self.cluster != config.cluster {
             return refused(Refusal::Cluster);
+        } else if !judge::may_be_one(own.cluster, self.introduction.cluster) {
+            return refused(Refusal::OtherCluster);
         } else if self.node != wanted {
             return refused(Refusal::Node);
         }

@@ -56,6 +56,7 @@ pub(crate) const BOOT: Introduction = Introduction {
     newest: Start { count: BootCount(3), nonce: BootNonce(0x99) },
     let_in: None,
     log_end: LogPosition { segment: 2, offset: 4096 },
+    cluster: None,
 };
 
 /// What every node of these tests remembers of its peers, unless they tell of others: [`BOOT`] was

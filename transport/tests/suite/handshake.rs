@@ -77,6 +77,36 @@ fn a_foreign_cluster_learns_nothing() {
 }
 
 #[test]
+fn another_cluster_of_the_same_name_and_nodes_learns_who_this_is() {
+    let of = |cluster| Introduction { cluster: Some(ClusterId(cluster)), ..BOOT };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = config(1, &[(2, listener.local_addr().unwrap().to_string())]);
+    let node = TcpTransport::start(config, Recorder::of(of(7))).unwrap();
+    let nobody = Introduction { incarnation: Incarnation(0), ..Introduction::default() };
+    let own = Introduction { cluster: Some(ClusterId(7)), ..nobody };
+    let mut stream = connect(node.local_addr());
+    stream.write_all(&hello([CLUSTER.0, 2, 1], of(8))).unwrap();
+    let refusal = answer([CLUSTER.0, 1, 15], own, Remembered::default());
+    assert_eq!(read_to_close(&mut stream), refusal);
+    eventually("counted", || refusals(&node, "other_cluster") == 1);
+    let words = "another cluster of the same name and nodes";
+    // The dialer does not believe a welcome of such a node, and knows why it is refused.
+    for code in [0, 15] {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut heard = [0; HELLO_BYTES];
+        stream.read_exact(&mut heard).unwrap();
+        assert_eq!(heard.as_slice(), hello([CLUSTER.0, 1, 2], of(7)));
+        stream.write_all(&answer([CLUSTER.0, 2, code], of(8), KNOWN)).unwrap();
+        let drawn = "drawn 0000000000000008";
+        eventually("known", || {
+            let error = last_error(&node, 2);
+            error.contains(drawn) && error.ends_with(words)
+        });
+        assert!(!node.peers()[0].connected);
+    }
+}
+
+#[test]
 fn a_node_that_is_not_the_one_wanted_is_refused() {
     let listener = config(2, &[(1, NOWHERE.to_owned())]);
     refused(listener, config(1, &[]), 3, ("node", "wrong node"));
@@ -134,9 +164,10 @@ fn a_refusal_for_the_version_is_understood_by_the_dialer() {
     let (node, _) = start(config(1, &[(2, address)]));
     let (mut stream, _) = listener.accept().unwrap();
     stream.read_exact(&mut [0; HELLO_BYTES]).unwrap();
-    stream.write_all(&introduction(9, [CLUSTER.0, 2, 1, BOOT.incarnation.0])).unwrap();
+    stream.write_all(&introduction(VERSION + 1, [CLUSTER.0, 2, 1, BOOT.incarnation.0])).unwrap();
     // Later attempts meet a listener that never answers, which is another error.
-    eventually("known", || last_error(&node, 2).ends_with("protocol 9: wrong protocol version"));
+    let text = format!("protocol {}: wrong protocol version", VERSION + 1);
+    eventually("known", || last_error(&node, 2).ends_with(&text));
 }
 
 #[test]

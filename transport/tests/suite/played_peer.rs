@@ -61,13 +61,13 @@ pub(crate) fn last_error(transport: &TcpTransport, peer: u64) -> String {
 }
 
 /// The protocol's version.
-pub(crate) const VERSION: u32 = 8;
+pub(crate) const VERSION: u32 = 9;
 
 /// The length of a hello.
-pub(crate) const HELLO_BYTES: usize = 92;
+pub(crate) const HELLO_BYTES: usize = 100;
 
 /// The length of an answer.
-pub(crate) const ANSWER_BYTES: usize = 108;
+pub(crate) const ANSWER_BYTES: usize = 116;
 
 /// A hello of this version: cluster, from, to, and who says it.
 pub(crate) fn hello(names: [u64; 3], own: Introduction) -> Vec<u8> {
@@ -75,10 +75,11 @@ pub(crate) fn hello(names: [u64; 3], own: Introduction) -> Vec<u8> {
     longer(introduction(VERSION, [cluster, from, to, own.incarnation.0]), &numbers(own))
 }
 
-fn numbers(own: Introduction) -> [u64; 5] {
-    let Introduction { newest, let_in, log_end, .. } = own;
+fn numbers(own: Introduction) -> [u64; 6] {
+    let Introduction { newest, let_in, log_end, cluster, .. } = own;
     let let_in = let_in.unwrap_or_default();
-    [newest.count.0, newest.nonce.0, let_in.count.0, let_in.nonce.0, log_end.pack()]
+    let cluster = cluster.map_or(0, |cluster| cluster.0);
+    [newest.count.0, newest.nonce.0, let_in.count.0, let_in.nonce.0, log_end.pack(), cluster]
 }
 
 /// An answer of this version: cluster, node, code, who says it, and what it remembers.

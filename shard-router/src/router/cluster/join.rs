@@ -10,8 +10,9 @@ use crate::error::ClusterError;
 use crate::router::Inner;
 use crate::table::{Change, NodeCard, Outcome};
 use bytes::Bytes;
+use logboat::former::ClusterFile;
 use logboat::transport::{Identity, Incarnation, Visit, VisitError};
-use logboat::{Founding, NodeConfig, NodeId};
+use logboat::{ClusterId, Founding, NodeConfig, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -77,6 +78,8 @@ pub struct Joined {
     pub incarnation: Incarnation,
     /// The name of the cluster.
     pub cluster_name: String,
+    /// The id that was drawn for the cluster, if this node knows it.
+    pub drawn_cluster: Option<ClusterId>,
     /// The nodes with which the cluster was made.
     pub founders: BTreeSet<NodeId>,
     /// All nodes, this one among them, with where their peers reach them.
@@ -129,6 +132,8 @@ pub enum JoinError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Application {
     cluster: String,
+    /// The id that was drawn for the cluster to which its directory belongs, if that says one.
+    drawn_cluster: Option<u64>,
     incarnation: u64,
     card: NodeCard,
     /// Its id, if it has one and only looks for the others.
@@ -140,6 +145,7 @@ pub(super) struct Application {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Welcome {
     node: u64,
+    drawn_cluster: Option<u64>,
     founders: BTreeSet<u64>,
     pub(super) members: BTreeMap<u64, String>,
 }
@@ -163,6 +169,7 @@ impl Joining {
         let directory = |error: &dyn ToString| JoinError::Directory(error.to_string());
         rejoin::go_on(data_dir).await?;
         let stored = Identity::stored(data_dir).map_err(|error| directory(&error))?;
+        let drawn = ClusterFile::stored(data_dir).map_err(|error| directory(&error))?;
         let (mut joined, knows_others) = match stored {
             Some(identity) => {
                 let joined = self.restarted(&identity)?;
@@ -176,9 +183,10 @@ impl Joining {
                 (self.nobody(drawn), false)
             }
         };
+        joined.drawn_cluster = drawn;
         if !knows_others {
             let node = Some(joined.node).filter(|node| *node != NodeId(0));
-            let question = self.question(joined.incarnation, node);
+            let question = self.question(joined.incarnation, node, drawn);
             let nodes = self.nodes_to_ask(data_dir)?;
             let welcome = match self.ask_all(&nodes, &question).await {
                 Err(JoinError::Refused(reason)) if node.is_some() => {
@@ -188,6 +196,7 @@ impl Joining {
                 welcome => welcome?,
             };
             joined.node = NodeId(welcome.node);
+            joined.drawn_cluster = welcome.drawn_cluster.map(ClusterId);
             joined.founders = welcome.founders.into_iter().map(NodeId).collect();
             let members = welcome.members.into_iter();
             joined.members = members.map(|(node, address)| (NodeId(node), address)).collect();
@@ -233,15 +242,22 @@ impl Joining {
             node: NodeId(0),
             incarnation,
             cluster_name: self.cluster_name.clone(),
+            drawn_cluster: None,
             founders: BTreeSet::new(),
             members: BTreeMap::new(),
         }
     }
 
     /// What a node of this incarnation asks.
-    pub(super) fn question(&self, incarnation: Incarnation, node: Option<NodeId>) -> Bytes {
+    pub(super) fn question(
+        &self,
+        incarnation: Incarnation,
+        node: Option<NodeId>,
+        drawn: Option<ClusterId>,
+    ) -> Bytes {
         let application = Application {
             cluster: self.cluster_name.clone(),
+            drawn_cluster: drawn.map(|cluster| cluster.0),
             incarnation: incarnation.0,
             card: self.card.clone(),
             node: node.map(|node| node.0),
@@ -309,6 +325,7 @@ impl Joined {
     ) -> Result<NodeConfig, logboat::ConfigError> {
         let mut config = NodeConfig::new(self.node, self.members.clone(), data_dir)?;
         config.cluster_name.clone_from(&self.cluster_name);
+        config.drawn_cluster = self.drawn_cluster;
         config.founders = Some(self.founders.clone());
         config.founding = Founding::Joined(self.incarnation);
         Ok(config)
@@ -317,7 +334,12 @@ impl Joined {
 
 /// The incarnation of a directory to be.
 pub(super) fn draw() -> Incarnation {
-    Incarnation(RandomState::new().hash_one(std::process::id()))
+    Incarnation(random())
+}
+
+/// A number that is drawn anew at each call, and is not zero.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id()).max(1)
 }
 
 /// Notes the incarnation with which the node of a directory is to join.
@@ -351,10 +373,11 @@ impl Inner {
         &self,
         application: Application,
     ) -> Option<Result<Welcome, String>> {
-        let Application { cluster, incarnation, card, node } = application;
-        let name = self.node.cluster_name();
-        if cluster != name {
-            return Some(Err(format!("this is cluster {name:?}, and not {cluster:?}")));
+        let Application { cluster, drawn_cluster, incarnation, card, node } = application;
+        if let Some(reason) = self.is_other_cluster(&cluster, drawn_cluster.map(ClusterId)) {
+            let at = &card.peers;
+            tracing::warn!("a node at {at} that wants to join is refused: {reason}");
+            return Some(Err(reason));
         }
         if card.peers.is_empty() {
             return Some(Err("it does not say where its peers reach it".to_owned()));
@@ -370,9 +393,23 @@ impl Inner {
         let members = self.node.addresses().into_iter();
         Some(Ok(Welcome {
             node,
+            drawn_cluster: self.feed.newest().cluster().map(|cluster| cluster.0),
             founders: self.node.founders().iter().map(|node| node.0).collect(),
             members: members.map(|(node, address)| (node.0, address)).collect(),
         }))
+    }
+
+    /// Why somebody who asks is no node of this cluster, if it says so by the cluster's name, or by
+    /// the id that was drawn for it.
+    pub(super) fn is_other_cluster(&self, name: &str, drawn: Option<ClusterId>) -> Option<String> {
+        let own = self.node.cluster_name();
+        if name != own {
+            return Some(format!("this is cluster {own:?}, and not {name:?}"));
+        }
+        let (own, other) = self.feed.newest().cluster().zip(drawn)?;
+        (own != other).then(|| {
+            format!("this is cluster {own}, and the data directory belongs to cluster {other}")
+        })
     }
 
     /// Whether a node that says so is part of the cluster, or why not. None if this node does not

@@ -25,11 +25,12 @@ use crate::error::ClusterError;
 use crate::map::META_GROUP;
 use crate::router::Inner;
 use crate::table::{Change, NodeState, Table};
-use logboat::NodeId;
 use logboat::former::{
-    BootRecord, DirectoryError, REJOIN, check_set_aside, former_path, remove_former, set_aside,
+    BootRecord, ClusterFile, DirectoryError, REJOIN, check_set_aside, former_path, remove_former,
+    set_aside,
 };
 use logboat::transport::{BootCount, BootNonce, Identity, Incarnation, Start, VisitError};
+use logboat::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -88,6 +89,7 @@ impl Rejoining {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Resignation {
     cluster: String,
+    drawn_cluster: Option<u64>,
     node: u64,
     incarnation: u64,
     /// The newest start that its directory knows: count and nonce. None if that can't be read.
@@ -186,8 +188,10 @@ impl Joining {
     ) -> Result<bool, JoinError> {
         let nodes = self.nodes_to_ask(data_dir)?;
         let start = BootRecord::stored(data_dir).ok().flatten().map(|record| record.start());
+        let drawn = ClusterFile::stored(data_dir).map_err(directory)?;
         let question = encode(&Question::Resign(Resignation {
             cluster: self.cluster_name.clone(),
+            drawn_cluster: drawn.map(|cluster| cluster.0),
             node: identity.node.0,
             incarnation: identity.incarnation.0,
             start: start.map(|start| (start.count.0, start.nonce.0)),
@@ -371,9 +375,9 @@ fn fate(asked: &[NodeId], reports: &Reports) -> Fate {
 impl Inner {
     /// Gives up a node that says that it can't go on under its id. None if this node can't tell.
     pub(super) async fn resigned(self: &Arc<Self>, it: Resignation) -> Option<Resigned> {
-        let name = self.node.cluster_name();
-        if it.cluster != name {
-            let reason = format!("this is cluster {name:?}, and not {:?}", it.cluster);
+        let drawn = it.drawn_cluster.map(ClusterId);
+        if let Some(reason) = self.is_other_cluster(&it.cluster, drawn) {
+            tracing::warn!("node {}, which wants to join again, is refused: {reason}", it.node);
             return Some(Resigned::Refused(reason));
         }
         let (table, node) = (self.feed.newest(), NodeId(it.node));
@@ -468,7 +472,6 @@ fn needs(reports: &Reports, table: &Table, node: NodeId) -> Option<String> {
 mod tests {
     use super::*;
     use crate::table::NodeCard;
-    use logboat::ClusterId;
     use logboat::security::{CertificateAuthority, Own, PortTls, Role, Tls};
     use logboat::transport::Visit;
 

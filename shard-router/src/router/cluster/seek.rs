@@ -17,7 +17,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Looks for the others whenever the node is cut off, for as long as the router runs.
 pub(super) async fn seek(inner: Arc<Inner>, joining: Joining) {
-    let question = joining.question(inner.node.incarnation(), Some(inner.node.id()));
+    let (node, drawn) = (&inner.node, inner.node.drawn_cluster());
+    let question = joining.question(node.incarnation(), Some(node.id()), drawn);
     // One at a time: one that is cut off itself tells what is old.
     for asked in joining.nodes.iter().cycle() {
         loop {

@@ -39,6 +39,8 @@ pub(crate) enum Refusal {
     Certificate = 13,
     #[error("the node was given up")]
     Fenced = 14,
+    #[error("another cluster of the same name and nodes")]
+    OtherCluster = 15,
 }
 
 /// Why a dialer has no connection.
@@ -75,7 +77,7 @@ pub(crate) enum AdmitError {
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Version,
         Self::Cluster,
         Self::Node,
@@ -90,6 +92,7 @@ impl Refusal {
         Self::UnknownWelcome,
         Self::Certificate,
         Self::Fenced,
+        Self::OtherCluster,
     ];
 
     /// The label under which it is counted.
@@ -109,6 +112,7 @@ impl Refusal {
             Self::UnknownWelcome => "unknown_welcome",
             Self::Certificate => "certificate",
             Self::Fenced => "fenced",
+            Self::OtherCluster => "other_cluster",
         }
     }
 
@@ -128,7 +132,8 @@ impl Refusal {
             | Self::Node
             | Self::UnknownNode
             | Self::NotRecordedYet
-            | Self::Certificate => None,
+            | Self::Certificate
+            | Self::OtherCluster => None,
         }
     }
 }
@@ -153,6 +158,7 @@ impl Rejection {
         match self {
             Self::Mismatch(mismatch) => Refusal::from(mismatch.refusal).cause(),
             Self::Unrecordable { .. } => "unrecordable",
+            Self::OtherCluster { .. } => "other_cluster",
             Self::Superseded(_) => "superseded",
         }
     }

@@ -2,7 +2,9 @@
 
 use crate::tcp::handshake_error::HandshakeError;
 use bytes::{Buf, BufMut};
-use logboat_raft::{BootCount, BootNonce, Incarnation, Introduction, LogPosition, Start};
+use logboat_raft::{
+    BootCount, BootNonce, ClusterId, Incarnation, Introduction, LogPosition, Start,
+};
 use logboat_security::ClusterSecret;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -12,33 +14,35 @@ const MAGIC: [u8; 8] = *b"LOGBOAT\n";
 
 /// The version of the protocol: of the handshake and of the frames. Nodes talk to their own version
 /// only.
-pub(super) const VERSION: u32 = 8;
+pub(super) const VERSION: u32 = 9;
 
 /// The length of the part that is the same in every version.
 const BASE_BYTES: usize = 48;
 
 /// How many numbers follow the base in a hello, all of the introduction.
-pub(super) const HELLO_NUMBERS: usize = 5;
+pub(super) const HELLO_NUMBERS: usize = 6;
 
 /// How many numbers follow the base in an answer.
 pub(super) const ANSWER_NUMBERS: usize = HELLO_NUMBERS + 2;
 
 /// What follows the incarnation in an introduction.
 pub(super) fn numbers(introduction: Introduction) -> [u64; HELLO_NUMBERS] {
-    let Introduction { newest, let_in, log_end, .. } = introduction;
+    let Introduction { newest, let_in, log_end, cluster, .. } = introduction;
     let let_in = let_in.unwrap_or_default();
-    [newest.count.0, newest.nonce.0, let_in.count.0, let_in.nonce.0, log_end.pack()]
+    let cluster = cluster.map_or(0, |cluster| cluster.0);
+    [newest.count.0, newest.nonce.0, let_in.count.0, let_in.nonce.0, log_end.pack(), cluster]
 }
 
 /// The introduction that these [`numbers`] say.
 pub(super) fn introduction(incarnation: u64, numbers: [u64; HELLO_NUMBERS]) -> Introduction {
-    let [count, nonce, let_in_count, let_in_nonce, log_end] = numbers;
+    let [count, nonce, let_in_count, let_in_nonce, log_end, cluster] = numbers;
     let start = |count, nonce| Start { count: BootCount(count), nonce: BootNonce(nonce) };
     Introduction {
         incarnation: Incarnation(incarnation),
         newest: start(count, nonce),
         let_in: (let_in_count > 0).then(|| start(let_in_count, let_in_nonce)),
         log_end: LogPosition::unpack(log_end),
+        cluster: (cluster != 0).then_some(ClusterId(cluster)),
     }
 }
 
