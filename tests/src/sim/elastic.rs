@@ -37,7 +37,7 @@ pub(super) use office::{NODES, Office};
 use operator::Wish;
 pub(super) use operator::{OPERATOR, answered, ask};
 use oracle::Oracle;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How many nodes found an elastic cluster, and how many ids there are.
@@ -57,6 +57,8 @@ pub(super) struct Elastic {
     /// The replicas whose data are damaged, by place and group, each since when, in microseconds,
     /// until nothing is left of them.
     pub(super) damaged: BTreeMap<(usize, GroupId), u64>,
+    /// Who has given up whom in a recovery, by place.
+    given_up: BTreeSet<(usize, usize)>,
     /// What people want that is not done.
     wishes: BTreeMap<u64, Wish>,
     /// Numbers wishes, and the commands of the table.
@@ -93,6 +95,7 @@ pub(super) fn strike(
 ) -> bool {
     match fault {
         Fault::Lose | Fault::Absence => losses::lose(fault, place, hosts, scene),
+        Fault::GiveUp => losses::give_up(hosts, scene),
         Fault::Damage => losses::damage(place, hosts, scene),
         Fault::TwoDrivers => driver::double_drivers(hosts, lasts, scene),
         _ => operator::operate(fault, hosts, scene),
@@ -100,6 +103,16 @@ pub(super) fn strike(
 }
 
 impl Elastic {
+    /// Whether a node (by place) has given up another one.
+    pub(super) fn has_given_up(&self, by: usize, whom: usize) -> bool {
+        self.given_up.contains(&(by, whom))
+    }
+
+    /// Whether a node (by place) has been given up by others, and is no part of the cluster.
+    pub(super) fn is_given_up(&self, whom: usize) -> bool {
+        self.given_up.iter().any(|(_, place)| *place == whom)
+    }
+
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next

@@ -65,7 +65,10 @@ pub(super) fn introduce(from: &mut Host, to: &mut Host, scene: &mut Scene) -> Op
     let (own, peer) = (from.hardware.id(), to.hardware.id());
     let here = Acquaintances::of(&from.hardware, dialer);
     let there = Acquaintances::of(&to.hardware, listener);
-    let stranger = from.hardware.stands_in() || to.hardware.stands_in();
+    let (dials, listens) = (from.hardware.place, to.hardware.place);
+    let is_given_up = scene.elastic.has_given_up(listens, dials);
+    let gives_up = scene.elastic.has_given_up(dials, listens);
+    let stranger = from.hardware.stands_in() || to.hardware.stands_in() || is_given_up || gives_up;
     let (remembered, told) = (here.remembered(peer), here.introduction(peer));
     let known = there.remembered(own);
     let admitted = admit(&there, peer, own, told);
@@ -75,6 +78,7 @@ pub(super) fn introduce(from: &mut Host, to: &mut Host, scene: &mut Scene) -> Op
          its log known to be durable up to {}",
         scene.checks.known_end(peer, own)
     );
+    assert!(!is_given_up || admitted.is_err(), "{peer} lets in {own}, which it has given up");
     let is_recorded = judged(admitted, stranger, (own, peer), scene)?;
     if is_recorded && !stranger {
         can_come_again(there.remembered(own), (own, peer), told);
@@ -93,6 +97,7 @@ pub(super) fn introduce(from: &mut Host, to: &mut Host, scene: &mut Scene) -> Op
         !to.hardware.stands_in() || recorded.is_err(),
         "{own} takes {peer} for itself, on a directory that is not its newest"
     );
+    assert!(!gives_up || recorded.is_err(), "{own} goes to {peer}, which it has given up");
     judged(recorded, stranger, (peer, own), scene)?;
     if remembered.is_none() && !from.hardware.stands_in() {
         scene.checks.knows_end(own, peer, answer.log_end);

@@ -111,6 +111,8 @@ faults! {
     Lose = "lose",
     /// A node of an elastic cluster is away for so long that it is given up, or almost.
     Absence = "absence",
+    /// A recovery gives up a lost node of an elastic cluster, which comes back all the same.
+    GiveUp = "give-up",
     /// The data of a replica of an elastic cluster are damaged.
     Damage = "damage",
     /// The driver of a node goes on by an old table when another node has one, and is late.
@@ -126,6 +128,7 @@ impl Fault {
         Self::Decommission,
         Self::Lose,
         Self::Absence,
+        Self::GiveUp,
         Self::Damage,
         Self::TwoDrivers,
     ];
@@ -270,10 +273,13 @@ impl Options {
             Fault::Transfer,
             Fault::SlowDisk,
         ];
+        // Recoveries are rare, and take a node's data away that others may need.
+        let may_happen = |fault: &Fault| *fault != Fault::GiveUp || seed % 4 == 3;
+        let elastic = Fault::ELASTIC.iter().copied().filter(may_happen);
         Self {
             nodes: Some(MOST_NODES),
             groups: Some(4 + seed as usize % 4),
-            faults: Fault::ELASTIC.iter().copied().chain(others).collect(),
+            faults: elastic.chain(others).collect(),
             elastic: true,
             ..Self::new(seed)
         }

@@ -182,8 +182,14 @@ impl Process {
 
     /// Has the table say which nodes are lost, which have left, and which moves have ended.
     fn settle(&mut self, hardware: &Hardware, driver: &Driver, scene: &mut Scene) {
-        for (change, why) in driver.helm.settlements(|_| false) {
-            if let Change::SetState { node, state: NodeState::Lost, .. } = change {
+        let has_given_up = |node: NodeId| {
+            let known = hardware.peers.lock().get(node);
+            known.is_some_and(|known| known.fenced)
+        };
+        for (change, why) in driver.helm.settlements(has_given_up) {
+            if let Change::SetState { node, state: NodeState::Lost, .. } = change
+                && !has_given_up(node)
+            {
                 let since = driver.reached.get(&node).copied().unwrap_or(driver.begun);
                 let silent = Duration::from_micros(scene.now - since);
                 let limit = scene.plan.lost_after;

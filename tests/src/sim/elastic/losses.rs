@@ -9,20 +9,25 @@ use crate::sim::scene::{Event, Scene, Target};
 use logboat::internals::GroupEvent;
 use logboat_raft::NodeId;
 
-/// Why a node does not start that comes back.
+/// Why a node does not start that comes back, and one that does not.
 const AWAY: &str = "it is away";
+const LOST: &str = "it is lost";
+
+/// How long a node is there that was given up, in microseconds.
+const REVIVED_US: u64 = 60_000_000;
 
 /// Takes a node away, for good or for long. Returns whether the cluster can do without it.
 pub(super) fn lose(fault: Fault, place: usize, hosts: &mut [Host], scene: &mut Scene) -> bool {
     let node = NodeId(place as u64 + 1);
     let left = staying(hosts, &scene.elastic).into_iter().filter(|it| *it != node);
     let is_there = hosts[place].process.is_some() && hosts[place].dead.is_none();
+    let is_there = is_there && !scene.elastic.is_given_up(place);
     if !is_there || left.count() < FEWEST || !majorities_stay(None, place, hosts, scene) {
         return false;
     }
     scene.elastic.went(node, scene.now);
     if fault == Fault::Lose {
-        hosts[place].end("it is lost".to_owned());
+        hosts[place].end(LOST.to_owned());
     } else {
         hosts[place].end(AWAY.to_owned());
         let longest = 4 * scene.plan.lost_after.as_micros() as u64;
@@ -32,8 +37,36 @@ pub(super) fn lose(fault: Fault, place: usize, hosts: &mut [Host], scene: &mut S
     true
 }
 
-/// A node that was away is there again.
+/// A person carries out a recovery: all nodes that are left stop, and give up one that is lost.
+/// That one comes back all the same, for a while, on what it had.
+pub(super) fn give_up(hosts: &mut [Host], scene: &mut Scene) -> bool {
+    let is_lost = |host: &Host| host.dead.as_deref() == Some(LOST) && host.hardware.boot.founded;
+    let is_news = |place: &usize| !scene.elastic.is_given_up(*place);
+    let lost = (0..hosts.len()).filter(|place| is_lost(&hosts[*place])).find(is_news);
+    let Some(lost) = lost else { return false };
+    let (node, now) = (NodeId(lost as u64 + 1), scene.now);
+    scene.trace.note(now, &[node.0], format_args!("{node} is given up"));
+    for (place, host) in hosts.iter_mut().enumerate() {
+        let is_left = host.dead.as_deref().is_none_or(|reason| reason == AWAY);
+        if is_left && !scene.elastic.is_given_up(place) {
+            host.crash(scene);
+            host.hardware.peers.lock().fence(node);
+            scene.elastic.given_up.insert((place, lost));
+        }
+    }
+    hosts[lost].dead = None;
+    scene.after(1, Target::Host(lost), Event::Restart);
+    let stays = scene.random.between(1, REVIVED_US);
+    scene.after(stays, Target::World, Event::Return(lost));
+    connect(lost, hosts, scene);
+    true
+}
+
+/// A node that was away is there again, or one that was given up has been there for long enough.
 pub(in crate::sim) fn come_back(place: usize, hosts: &mut [Host], scene: &mut Scene) {
+    if scene.elastic.is_given_up(place) && hosts[place].dead.is_none() {
+        return hosts[place].end(LOST.to_owned());
+    }
     if hosts[place].dead.as_deref() != Some(AWAY) {
         return;
     }
@@ -52,7 +85,7 @@ pub(super) fn damage(place: usize, hosts: &mut [Host], scene: &mut Scene) -> boo
         !cell.failed && cell.group.raft().configuration().is_voter(me)
     });
     let cells: Vec<usize> = groups.copied().collect();
-    if cells.is_empty() {
+    if cells.is_empty() || scene.elastic.is_given_up(place) {
         return false;
     }
     let cell = cells[scene.random.place(cells.len())];
@@ -75,7 +108,8 @@ fn majorities_stay(group: Option<usize>, without: usize, hosts: &[Host], scene: 
     groups.all(|group| {
         scene.checks.has_majority(group, |place| {
             let is_whole = !scene.elastic.damaged.contains_key(&(place, group_id(group)));
-            place != without && hosts[place].dead.is_none() && is_whole
+            let is_there = hosts[place].dead.is_none() && !scene.elastic.is_given_up(place);
+            place != without && is_there && is_whole
         })
     })
 }

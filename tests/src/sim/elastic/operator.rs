@@ -99,7 +99,8 @@ pub(super) fn staying(hosts: &[Host], elastic: &Elastic) -> Vec<NodeId> {
             Want::State(nodes, NodeState::Draining | NodeState::Leaving) => nodes.contains(node),
             _ => false,
         };
-        let is_there = hosts[node.0 as usize - 1].dead.is_none();
+        let place = node.0 as usize - 1;
+        let is_there = hosts[place].dead.is_none() && !elastic.is_given_up(place);
         is_there && !elastic.wishes.values().any(is_wanted_away)
     });
     nodes
@@ -120,7 +121,10 @@ pub(in crate::sim) fn ask(number: u64, hosts: &mut [Host], scene: &mut Scene) {
         return;
     }
     scene.after(AGAIN_US, Target::World, Event::Wish(number));
-    let answers = |host: &&mut Host| host.process.is_some() && host.paused_until <= scene.now;
+    let answers = |host: &&mut Host| {
+        let is_part = !scene.elastic.is_given_up(host.hardware.place);
+        host.process.is_some() && host.paused_until <= scene.now && is_part
+    };
     let version = |process: &Process| process.office.as_ref().map(|it| it.feed.newest().version());
     let known = |host: &&mut Host| host.process.as_ref().and_then(|process| version(process));
     let Some(home) = hosts.iter_mut().filter(answers).max_by_key(known) else { return };
