@@ -38,7 +38,7 @@ fn errors_are_those_of_redis() {
         ("SLOWLOG GET -2", "-ERR count should be greater than or equal to -1"),
         (
             "SLOWLOG GET 1 2",
-            "-ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP.",
+            "-ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.",
         ),
         ("SLOWLOG LEN 1", "-ERR wrong number of arguments for 'slowlog|len' command"),
         ("SLOWLOG FOO", "-ERR unknown subcommand 'FOO'. Try SLOWLOG HELP."),
@@ -66,6 +66,10 @@ fn errors_are_those_of_redis() {
         ("CLIENT PAUSE x", "-ERR timeout is not an integer or out of range"),
         ("CLIENT PAUSE -1", "-ERR timeout is negative"),
         ("CLIENT PAUSE 1 foo", "-ERR CLIENT PAUSE mode must be WRITE or ALL"),
+        (
+            "client pause 1 all x",
+            "-ERR unknown subcommand or wrong number of arguments for 'pause'. Try CLIENT HELP.",
+        ),
         ("CLIENT UNPAUSE", "+OK"),
         ("CLIENT UNBLOCK x", "-ERR value is not an integer or out of range"),
         ("CLIENT UNBLOCK 5", ":0"),

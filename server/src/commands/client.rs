@@ -20,6 +20,7 @@ const NO_REDIRECTION: i64 = -1;
 pub(super) fn execute<B>(
     context: &mut Context<'_, B>,
     command: Client,
+    request: &[Bytes],
     arguments: &[Bytes],
 ) -> Outcome {
     match command {
@@ -33,13 +34,13 @@ pub(super) fn execute<B>(
         Client::Kill => kill::kill(context, arguments),
         Client::NoEvict => switch(context, arguments, |flags, on| flags.stays = on),
         Client::NoTouch => switch(context, arguments, |flags, on| flags.touches_nothing = on),
-        Client::Pause => pause(context, arguments),
+        Client::Pause => pause(context, request, arguments),
         Client::Reply => reply(context, arguments),
         Client::SetInfo => set_info(context, arguments),
         Client::SetName => set_name(context, arguments),
         Client::Tracking => tracking(arguments),
         Client::TrackingInfo => Ok(tracking_info()),
-        Client::Unblock => unblock(arguments),
+        Client::Unblock => unblock(request, arguments),
         Client::Unpause => Ok(unpause(context)),
     }
 }
@@ -142,24 +143,25 @@ fn switch<B>(context: &Context<'_, B>, arguments: &[Bytes], set: fn(&mut Flags, 
 }
 
 /// CLIENT PAUSE milliseconds [WRITE | ALL]
-fn pause<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+fn pause<B>(context: &Context<'_, B>, request: &[Bytes], arguments: &[Bytes]) -> Outcome {
     let refused = |reason: &str| CommandError::Other(reason.to_owned());
     let holds_reads = match arguments {
         [_] => true,
         [_, mode] if is(mode, "ALL") => true,
         [_, mode] if is(mode, "WRITE") => false,
         [_, _] => return Err(refused("CLIENT PAUSE mode must be WRITE or ALL")),
-        _ => {
-            return Err(refused(
-                "unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP.",
-            ));
-        }
+        _ => return Err(too_many(request)),
     };
     let timeout_ms = arguments::integer(&arguments[0])
         .map_err(|_| refused("timeout is not an integer or out of range"))?;
     let timeout_ms = u64::try_from(timeout_ms).map_err(|_| refused("timeout is negative"))?;
     context.server.pause.begin(Duration::from_millis(timeout_ms), holds_reads);
     Ok(Reply::OK)
+}
+
+/// A subcommand has more arguments than it takes.
+fn too_many(request: &[Bytes]) -> CommandError {
+    CommandError::SubcommandSyntax { name: text(&request[1]), command: "CLIENT" }
 }
 
 /// CLIENT UNPAUSE
@@ -169,7 +171,7 @@ fn unpause<B>(context: &Context<'_, B>) -> Reply {
 }
 
 /// CLIENT UNBLOCK id [TIMEOUT | ERROR]: no command blocks
-fn unblock(arguments: &[Bytes]) -> Outcome {
+fn unblock(request: &[Bytes], arguments: &[Bytes]) -> Outcome {
     match arguments {
         [_] => {}
         [_, reason] if is(reason, "TIMEOUT") || is(reason, "ERROR") => {}
@@ -177,11 +179,7 @@ fn unblock(arguments: &[Bytes]) -> Outcome {
             let reason = "CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
             return Err(CommandError::Other(reason.into()));
         }
-        _ => {
-            let reason = "unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try \
-                          CLIENT HELP.";
-            return Err(CommandError::Other(reason.into()));
-        }
+        _ => return Err(too_many(request)),
     }
     arguments::integer(&arguments[0])?;
     Ok(Reply::Integer(0))

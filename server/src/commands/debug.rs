@@ -47,9 +47,7 @@ pub(super) async fn debug<B: Backend>(context: &Context<'_, B>, arguments: &[Byt
         [sleep, seconds, key] if is(sleep, "SLEEP") => (seconds_of(seconds)?, Some(key)),
         _ => {
             let name = text(&arguments[0]);
-            return Err(CommandError::Other(format!(
-                "unknown subcommand or wrong number of arguments for '{name:.128}'. Try DEBUG HELP."
-            )));
+            return Err(CommandError::SubcommandSyntax { name, command: "DEBUG" });
         }
     };
     audit::change("clients", client, "default", &format!("DEBUG SLEEP for {time:?}"));

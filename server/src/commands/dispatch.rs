@@ -168,17 +168,22 @@ pub(super) fn begin<'a, B: Backend>(
         Name::Ttl => expiry::ttl(context, arguments),
         Name::Type => generic::key_type(context, arguments),
         Name::Wait => return Ok(Step::Reply(server::wait(context, arguments))),
-        name => return Ok(Step::alone(run(context, name, arguments))),
+        name => return Ok(Step::alone(run(context, name, request, arguments))),
     };
     plan.map(Step::Store)
 }
 
 /// Carries out a command that changes the connection, or asks several ranges.
-async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[Bytes]) -> Outcome {
+async fn run<B: Backend>(
+    context: &mut Context<'_, B>,
+    name: Name,
+    request: &[Bytes],
+    arguments: &[Bytes],
+) -> Outcome {
     match name {
         Name::Auth => connection::auth(context, arguments),
         Name::Asking | Name::ReadOnly | Name::ReadWrite => cluster::mode(context, name),
-        Name::Client(command) => client::execute(context, command, arguments),
+        Name::Client(command) => client::execute(context, command, request, arguments),
         Name::Cluster(command) => cluster::execute(context, command, arguments).await,
         Name::Command(command) => introspection::execute(command, arguments),
         Name::Config(command) => config::execute(context, command, arguments),
@@ -211,7 +216,7 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
             scripting::flush(arguments, "SCRIPT FLUSH only support SYNC|ASYNC option")
         }
         Name::Select => connection::select(context, arguments),
-        Name::SlowLog(command) => slow_log::execute(context, command, arguments),
+        Name::SlowLog(command) => slow_log::execute(context, command, request, arguments),
         Name::Time => Ok(server::time()),
         Name::Unwatch => Ok(transaction::unwatch()),
         Name::Watch => transaction::watch(),

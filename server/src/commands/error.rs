@@ -28,6 +28,16 @@ pub enum CommandError {
         /// The command, in upper case.
         command: String,
     },
+    /// A subcommand with more arguments than it takes, or none that it knows.
+    #[error(
+        "ERR unknown subcommand or wrong number of arguments for '{name:.128}'. Try {command} HELP."
+    )]
+    SubcommandSyntax {
+        /// Its name as the client wrote it.
+        name: String,
+        /// The command, in upper case.
+        command: &'static str,
+    },
     /// An argument that is no number, or one beyond 64 bits.
     #[error("ERR value is not an integer or out of range")]
     NotAnInteger,

@@ -1,6 +1,6 @@
 //! SLOWLOG: the commands that took long.
 
-use super::arguments;
+use super::arguments::{self, text};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
 use super::introspection::help;
@@ -16,11 +16,14 @@ const DEFAULT_COUNT: usize = 10;
 pub(super) fn execute<B>(
     context: &Context<'_, B>,
     command: SlowLog,
+    request: &[Bytes],
     arguments: &[Bytes],
 ) -> Outcome {
     let log = &context.server.stats.slow_log;
     match command {
-        SlowLog::Get => Ok(Reply::Array(log.newest(count(arguments)?).iter().map(entry).collect())),
+        SlowLog::Get => {
+            Ok(Reply::Array(log.newest(count(request, arguments)?).iter().map(entry).collect()))
+        }
         SlowLog::Help => Ok(help("slowlog")),
         SlowLog::Len => Ok(Reply::Integer(log.len() as i64)),
         SlowLog::Reset => {
@@ -31,7 +34,7 @@ pub(super) fn execute<B>(
 }
 
 /// The argument of SLOWLOG GET; -1 stands for all.
-fn count(arguments: &[Bytes]) -> Result<usize, CommandError> {
+fn count(request: &[Bytes], arguments: &[Bytes]) -> Result<usize, CommandError> {
     let refused = |reason: &str| CommandError::Other(reason.to_owned());
     match arguments {
         [] => Ok(DEFAULT_COUNT),
@@ -41,9 +44,10 @@ fn count(arguments: &[Bytes]) -> Result<usize, CommandError> {
                 count.ok_or_else(|| refused("count should be greater than or equal to -1"))?;
             Ok(usize::try_from(count).unwrap_or(usize::MAX))
         }
-        _ => Err(refused(
-            "unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP.",
-        )),
+        _ => {
+            let name = text(&request[1]);
+            Err(CommandError::SubcommandSyntax { name, command: "SLOWLOG" })
+        }
     }
 }
 
