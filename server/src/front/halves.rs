@@ -6,9 +6,11 @@ use socket2::SockRef;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split,
+};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 /// What is read at once, at the most.
@@ -91,33 +93,45 @@ impl Reader {
 }
 
 async fn read_plain(
-    reader: &OwnedReadHalf,
+    reader: &mut OwnedReadHalf,
     input: &mut BytesMut,
     room: &mut Room,
 ) -> io::Result<usize> {
     let (mut total, mut wanted) = (0, room.0);
     while total < READ_BYTES {
         if total == 0 {
-            reader.readable().await?;
+            poll_fn(|context| reader.as_ref().poll_read_ready(context)).await?;
         }
         input.reserve(wanted);
         let free = input.capacity() - input.len();
-        match reader.try_read_buf(input) {
-            Ok(read) => {
+        match read_now(reader, input).await {
+            Some(Ok(read)) => {
                 total += read;
                 wanted = total;
                 if read < free {
                     break;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && total == 0 => {}
-            // The next read has it, if it is more than that nothing is there.
-            Err(_) if total > 0 => break,
-            Err(error) => return Err(error),
+            // The next read has the error, if it is one.
+            None | Some(Err(_)) if total > 0 => break,
+            None => {}
+            Some(Err(error)) => return Err(error),
         }
     }
     room.note(total);
     Ok(total)
+}
+
+/// Reads what is there; none if nothing is. After a read that does not fill its room, the runtime
+/// knows that the socket is empty. It does not with `try_read_buf`, so that each wait would begin
+/// with a call of the system for nothing.
+async fn read_now(reader: &mut OwnedReadHalf, input: &mut BytesMut) -> Option<io::Result<usize>> {
+    let mut read = pin!(reader.read_buf(input));
+    poll_fn(|context| match read.as_mut().poll(context) {
+        Poll::Ready(read) => Poll::Ready(Some(read)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 fn poll_read(
