@@ -177,7 +177,7 @@ impl RangeStore {
         }
     }
 
-    fn apply(&mut self, command: &[u8]) -> Bytes {
+    fn apply(&mut self, command: &Bytes) -> Bytes {
         match self {
             Self::Memory(store) => store.apply(command),
             Self::Disk { store, last } => {

@@ -64,6 +64,10 @@ pub(super) trait ReadKeys {
 
 /// Keys that can be written.
 pub(super) trait WriteKeys: ReadKeys {
+    /// A value as it is to be kept. That of a command is a part of what came with many others, none
+    /// of which would be freed before it.
+    fn kept(value: Bytes) -> Bytes;
+
     /// Sets a key's entry.
     fn put(&mut self, key: Bytes, entry: Entry) -> Result<(), Self::Error>;
 

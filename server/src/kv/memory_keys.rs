@@ -141,6 +141,10 @@ impl Iterator for Walk<'_> {
 }
 
 impl WriteKeys for MemoryKeys {
+    fn kept(value: Bytes) -> Bytes {
+        Bytes::copy_from_slice(&value)
+    }
+
     fn put(&mut self, key: Bytes, entry: Entry) -> Result<(), Infallible> {
         let (key_bytes, value_bytes) = (key.len(), entry.value.len());
         if entry.expires() {

@@ -126,8 +126,8 @@ impl<K: WriteKeys> State<K> {
     /// total: bytes that are no command change nothing and answer [`Failure::Malformed`]. So does a
     /// command that goes by the time and has none: it would be carried out at the time of the
     /// last one that had, and a key expire before its deadline.
-    pub(super) fn apply(&mut self, command: &[u8]) -> Result<Bytes, K::Error> {
-        let answer = match Proposal::decode(command) {
+    pub(super) fn apply(&mut self, command: &Bytes) -> Result<Bytes, K::Error> {
+        let answer = match Proposal::decode_shared(command) {
             Ok(_) if needs_stamp(command) => Answer::Failed(Failure::Malformed),
             Ok(Proposal { stamp_ms, database, command }) => {
                 let is_tick = matches!(command, Command::Tick);

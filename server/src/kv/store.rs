@@ -63,7 +63,7 @@ impl Store {
     /// Carries out an encoded [`Command`](super::Command) and returns the encoded
     /// [`Answer`](super::Answer). Deterministic and total: bytes that are no command change
     /// nothing, and are told so.
-    pub fn apply(&mut self, command: &[u8]) -> Bytes {
+    pub fn apply(&mut self, command: &Bytes) -> Bytes {
         certain(self.state.apply(command))
     }
 

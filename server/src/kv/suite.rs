@@ -30,7 +30,7 @@ pub(super) trait AnyStore {
 
 impl AnyStore for Store {
     fn apply(&mut self, command: &[u8]) -> Bytes {
-        Self::apply(self, command)
+        Self::apply(self, &Bytes::copy_from_slice(command))
     }
 
     fn query(&self, query: &[u8]) -> Bytes {

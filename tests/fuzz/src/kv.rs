@@ -51,7 +51,7 @@ fn carried_out(input: &mut Unstructured<'_>) -> Result<()> {
         }
         let Ok(Proposal { stamp_ms, database, command }) = Proposal::decode(bytes) else {
             let before = snapshot_of(&one);
-            answered(&one.apply(bytes));
+            answered(&one.apply(&Bytes::copy_from_slice(bytes)));
             assert_eq!(snapshot_of(&one), before, "what is no command changes nothing");
             continue;
         };

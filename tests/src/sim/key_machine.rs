@@ -58,7 +58,7 @@ impl Notes {
     }
 
     /// Has a store carry out a command, and notes it.
-    fn apply(&self, mut command: Bytes, mut execute: impl FnMut(&[u8]) -> Bytes) -> Bytes {
+    fn apply(&self, mut command: Bytes, mut execute: impl FnMut(&Bytes) -> Bytes) -> Bytes {
         let crc = crc32fast::hash(&command);
         let operation = take_command_head(&mut command);
         let counted = execute(&Command::Increment { key: COUNT, by: 1 }.encode_in(COUNT_DATABASE));

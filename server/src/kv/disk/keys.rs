@@ -212,6 +212,11 @@ impl ReadKeys for DiskKeys {
 }
 
 impl WriteKeys for DiskKeys {
+    /// Soon it is written.
+    fn kept(value: Bytes) -> Bytes {
+        value
+    }
+
     fn put(&mut self, key: Bytes, entry: Entry) -> Result<(), StateError> {
         self.change(&key, Some(entry)).map(drop)
     }

@@ -86,7 +86,7 @@ impl DiskStore {
     ///
     /// # Errors
     /// [`StateError`] when the tables can't be read or written.
-    pub fn apply_alone(&mut self, command: &[u8], last: LogId) -> Result<Bytes, StateError> {
+    pub fn apply_alone(&mut self, command: &Bytes, last: LogId) -> Result<Bytes, StateError> {
         let answer = self.execute(command)?;
         self.commit(last)?;
         Ok(answer)
@@ -115,7 +115,7 @@ impl DiskStore {
     }
 
     /// Carries out a command in memory.
-    pub(in crate::kv) fn execute(&mut self, command: &[u8]) -> Result<Bytes, StateError> {
+    pub(in crate::kv) fn execute(&mut self, command: &Bytes) -> Result<Bytes, StateError> {
         self.state.apply(command)
     }
 

@@ -20,7 +20,7 @@ impl<K: WriteKeys> Database<K> {
             Command::Set { key, value, condition, want_old, lifetime } => {
                 let done = self.set(&key, &condition, want_old)?;
                 if let Answer::Stored { done: true, .. } = done {
-                    self.put_for(key, value, lifetime)?;
+                    self.put_for(key, K::kept(value), lifetime)?;
                 }
                 Ok(done)
             }
@@ -154,7 +154,8 @@ impl<K: WriteKeys> Database<K> {
                 }
             }
         }
-        pairs.into_iter().try_for_each(|(key, value)| self.insert(key, value))?;
+        let mut pairs = pairs.into_iter();
+        pairs.try_for_each(|(key, value)| self.insert(key, K::kept(value)))?;
         Ok(Answer::Stored { done: true, old: None })
     }
 

@@ -1,7 +1,7 @@
 //! The encoding of answers.
 
 use super::{build, open, read_database, start};
-use crate::kv::message::{Answer, DatabaseSize, Expiry, Failure};
+use crate::kv::message::{Answer, DatabaseSize, Expiry, Failure, VERSION};
 use crate::kv::wire::{Reader, WireError};
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ impl Answer {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         match self {
-            Self::Done => build(0, |_| ()),
+            Self::Done => Bytes::from_static(&[VERSION, 0]),
             Self::Integer(value) => build(1, |w| w.signed(*value)),
             Self::Value(value) => {
                 let mut writer = start(2, value.as_ref().map_or(0, Bytes::len));
@@ -23,6 +23,8 @@ impl Answer {
                     w.optional(value.as_ref());
                 }
             }),
+            // Every replica makes this answer to every ordinary SET, and one of them sends it.
+            Self::Stored { done: true, old: None } => Bytes::from_static(&[VERSION, 4, 1, 0]),
             Self::Stored { done, old } => build(4, |w| {
                 w.flag(*done);
                 w.optional(old.as_ref());
