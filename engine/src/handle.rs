@@ -7,12 +7,14 @@ use crate::replica::event::GroupEvent;
 use crate::replica::request::Request;
 use crate::request::GroupRequest;
 use crate::request::administration::{decode_changed, decode_local, decode_transferred};
+use crate::request::kind::RequestKind;
+use crate::state_machine::CapturedState;
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use crate::worker::event::Event;
 use crate::worker::inbox::WorkerInbox;
 use bytes::Bytes;
-use logboat_raft::{Change, GroupId, LogId, NodeId, ReadMode};
+use logboat_raft::{Change, GroupId, LogId, NodeId, ReadFrom, ReadMode};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -174,6 +176,68 @@ impl GroupHandle {
     pub async fn read_local(&self, query: Bytes) -> Result<(LogId, Bytes), RequestError> {
         let answer = self.request(GroupRequest::read_local(query)).await?;
         decode_local(answer).ok_or(RequestError::TimedOut)
+    }
+
+    /// Captures the state of this replica, for a copy of it outside of the group: a backup. The
+    /// state holds every command acknowledged before the call, and is that of one entry, which
+    /// comes with it. Any replica serves this. It asks the leader how far it has to be, as for a
+    /// [read](Self::read_in) from any replica.
+    ///
+    /// Who has the state after the entry `known` gets no writer if that is still the state.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    ///
+    /// ```
+    /// # use logboat::{Bytes, GroupId, GroupSpec, Node, NodeConfig, NodeId, StateMachine};
+    /// # use std::collections::BTreeMap;
+    /// # struct Counter(u8);
+    /// # impl StateMachine for Counter {
+    /// #     fn apply(&mut self, command: Bytes) -> Bytes {
+    /// #         self.0 += command[0];
+    /// #         Bytes::copy_from_slice(&[self.0])
+    /// #     }
+    /// #     fn query(&self, _: Bytes) -> Bytes { Bytes::copy_from_slice(&[self.0]) }
+    /// #     fn snapshot(&self) -> logboat::SnapshotWriter {
+    /// #         let count = self.0;
+    /// #         Box::new(move |writer| writer.write_all(&[count]))
+    /// #     }
+    /// #     fn restore(&mut self, _: &mut dyn std::io::Read) -> std::io::Result<()> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let members = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
+    /// # let node = Node::start(NodeConfig::new(NodeId(1), members, dir.path())?)?;
+    /// # let counter = node.create_group(GroupSpec {
+    /// #     group: GroupId(1),
+    /// #     replicas: vec![NodeId(1)],
+    /// #     preferred: None,
+    /// #     machine: Box::new(Counter(0)),
+    /// # })?;
+    /// # counter.view().led().await;
+    /// counter.propose(Bytes::from_static(&[5])).await?;
+    /// let first = counter.capture(None).await?;
+    /// counter.propose(Bytes::from_static(&[2])).await?;
+    /// let mut copy = Vec::new();
+    /// (first.writer.expect("nothing was known"))(&mut copy)?;
+    /// // The first entry is the leader's own.
+    /// assert_eq!((first.last.index.0, &copy[..]), (2, &[5][..]));
+    ///
+    /// let second = counter.capture(Some(first.last)).await?;
+    /// assert!(second.writer.is_some() && second.last.index.0 == 3);
+    /// assert!(counter.capture(Some(second.last)).await?.writer.is_none());
+    /// # node.stop();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn capture(&self, known: Option<LogId>) -> Result<CapturedState, RequestError> {
+        let kind = RequestKind::Read(ReadMode { from: ReadFrom::Any, lease: false });
+        let permit = self.gate.admit(kind, &Bytes::new())?;
+        let (request, receiver) = Request::capture(known, permit);
+        self.worker.post(Event::Local(self.slot, GroupEvent::request(kind, request)));
+        // A state machine that fails, and a node that is torn down, drop a request.
+        receiver.await.unwrap_or(Err(RequestError::TimedOut))
     }
 
     /// Changes the members of the group. All changes take effect together, through one joint

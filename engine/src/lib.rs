@@ -175,8 +175,8 @@ pub use request::GroupRequest;
 pub use request::kind::RequestKind;
 pub use service::{NodeService, Reply};
 pub use state_machine::{
-    ApplyError, ApplyOn, Command, CommandAdmission, CommandBatch, DiskStateMachine, OnDisk,
-    SnapshotWriter, StateMachine, StateReader,
+    ApplyError, ApplyOn, CapturedState, Command, CommandAdmission, CommandBatch, DiskStateMachine,
+    OnDisk, SnapshotWriter, StateMachine, StateReader,
 };
 pub use status::{
     FailedReplica, NodeStatus, OtherVoters, StoredGroup, StuckReplica, UserCode, WalStatus,

@@ -9,11 +9,28 @@ pub use disk::{DiskStateMachine, OnDisk};
 pub use reader::StateReader;
 
 use bytes::Bytes;
+use logboat_raft::LogId;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 /// Writes a captured state, later and on another thread than the one that captured it.
 pub type SnapshotWriter = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>;
+
+/// A state that was captured for a copy outside of the group:
+/// [`GroupHandle::capture`](crate::GroupHandle::capture).
+pub struct CapturedState {
+    /// The last entry that the state has.
+    pub last: LogId,
+    /// Writes it. None if the caller has it already.
+    pub writer: Option<SnapshotWriter>,
+}
+
+impl fmt::Debug for CapturedState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CapturedState").field("last", &self.last).finish_non_exhaustive()
+    }
+}
 
 /// The state machine that a group replicates, with its state in memory. One that keeps its state on
 /// disk is a [`DiskStateMachine`]. Every replica applies the same commands in the same

@@ -8,7 +8,7 @@
 use crate::background::guard::contain;
 use crate::background::pool::Progress;
 use crate::background::restores::Watched;
-use crate::replica::request::Responder;
+use crate::replica::request::{Capture, Responder};
 use crate::state_machine::command_batch::{CommandBatch, Ended, passed};
 use crate::state_machine::{DiskStateMachine, SnapshotWriter, StateMachine, StateReader};
 use crate::turn::storage::Storage;
@@ -31,6 +31,8 @@ pub(crate) enum Task {
     QueryLocal(Bytes),
     /// Capture the state for a snapshot.
     Capture,
+    /// Capture the state for a caller who wants a copy of it.
+    CaptureFor(Box<Capture>),
     /// Make the state on disk durable.
     Sync,
     /// Take over the snapshot that a leader sent.
@@ -49,6 +51,8 @@ pub(crate) enum Outcome {
     AnsweredLocal(Bytes),
     /// The state was captured.
     Captured(SnapshotWriter),
+    /// The state was captured for this caller.
+    CapturedFor(Box<Capture>, SnapshotWriter),
     /// The state on disk is durable up to this entry.
     Synced(LogId),
     /// The snapshot's state was taken over, which has this reader.
@@ -85,6 +89,10 @@ impl Tasks {
 
     pub(crate) fn capture(&mut self) {
         self.list.push(Task::Capture);
+    }
+
+    pub(crate) fn capture_for(&mut self, capture: Box<Capture>) {
+        self.list.push(Task::CaptureFor(capture));
     }
 
     pub(crate) fn sync(&mut self) {
@@ -247,10 +255,11 @@ fn perform(
         }
         Task::Query(query) => outcomes.push(Outcome::Answered(answer(machine, query)?)),
         Task::QueryLocal(query) => outcomes.push(Outcome::AnsweredLocal(answer(machine, query)?)),
-        Task::Capture => {
-            let writer = contain(|| machine.snapshot());
-            let writer = writer.map_err(|panic| panicked("at a snapshot", &panic))?;
-            outcomes.push(Outcome::Captured(writer));
+        Task::Capture => outcomes.push(Outcome::Captured(captured(machine)?)),
+        // A state in memory is copied for that, which is not done for nobody.
+        Task::CaptureFor(capture) if !capture.is_awaited() => {}
+        Task::CaptureFor(capture) => {
+            outcomes.push(Outcome::CapturedFor(capture, captured(machine)?));
         }
         Task::Sync => {
             let synced = contain(|| machine.on_disk().map_or(Ok(None), DiskStateMachine::sync));
@@ -286,6 +295,10 @@ fn apply(
         Ended::Retry { after, entries } => Err(Stop::Retry { after, entries }),
         Ended::Failed(reason) => Err(Stop::Failed(reason)),
     }
+}
+
+fn captured(machine: &mut dyn StateMachine) -> Result<SnapshotWriter, String> {
+    contain(|| machine.snapshot()).map_err(|panic| panicked("at a snapshot", &panic))
 }
 
 /// A state on disk is replaced only when the snapshot is the replica's own, which says what the log

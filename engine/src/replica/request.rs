@@ -7,9 +7,10 @@ use crate::error::RequestError;
 use crate::request::answers::Place;
 use crate::request::encoding::{encode_replies, encode_reply};
 use crate::request::kind::Answer;
+use crate::state_machine::CapturedState;
 use crate::turn::Turn;
 use bytes::Bytes;
-use logboat_raft::NodeId;
+use logboat_raft::{LogId, NodeId};
 use logboat_transport::RequestId;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -42,6 +43,17 @@ impl Request {
         Self { body, responder: Responder::Gathered { place, _permit: permit, ticket: None } }
     }
 
+    /// A request for the state itself, and the receiver of it. The caller may know the state after
+    /// some entry already.
+    pub(crate) fn capture(
+        known: Option<LogId>,
+        permit: Permit,
+    ) -> (Self, oneshot::Receiver<Result<CapturedState, RequestError>>) {
+        let (sender, receiver) = oneshot::channel();
+        let responder = Responder::Capture(Box::new(Capture { sender, known, _permit: permit }));
+        (Self { body: Bytes::new(), responder }, receiver)
+    }
+
     /// A request of a caller on another node, which is answered by a reply to `id`.
     #[must_use]
     pub fn remote(body: Bytes, node: NodeId, id: RequestId, permit: Permit) -> Self {
@@ -59,6 +71,33 @@ pub(crate) enum Responder {
     Remote { node: NodeId, id: RequestId, _permit: Permit, ticket: Option<Ticket> },
     /// A batched reply, of which this command's answer has this number.
     Batched { reply: Arc<BatchReply>, number: usize, ticket: Option<Ticket> },
+    /// A caller in this process that wants the state itself.
+    Capture(Box<Capture>),
+}
+
+/// Where a captured state goes.
+pub(crate) struct Capture {
+    sender: oneshot::Sender<Result<CapturedState, RequestError>>,
+    /// The caller has the state after this entry.
+    known: Option<LogId>,
+    _permit: Permit,
+}
+
+impl Capture {
+    /// Whether the caller has the state after this entry.
+    pub(crate) fn knows(&self, last: LogId) -> bool {
+        self.known == Some(last)
+    }
+
+    /// Whether anybody still waits for it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// Hands over the state, or why there is none. A caller that waits no more is not an error.
+    pub(crate) fn answer(self, captured: Result<CapturedState, RequestError>) {
+        drop(self.sender.send(captured));
+    }
 }
 
 impl Responder {
@@ -69,6 +108,8 @@ impl Responder {
             | Self::Gathered { ticket, .. }
             | Self::Remote { ticket, .. }
             | Self::Batched { ticket, .. } => *ticket = held,
+            // It is no command, so it has no ticket.
+            Self::Capture(_) => {}
         }
     }
 
@@ -81,6 +122,12 @@ impl Responder {
                 turn.reply(node, id, &encode_reply(&fitting(answer)));
             }
             Self::Batched { reply, number, .. } => reply.set(turn, number, answer),
+            // It is answered by a state, so what comes here is a refusal.
+            Self::Capture(capture) => {
+                if let Err(error) = answer {
+                    capture.answer(Err(error));
+                }
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::replica::group::requests::Requests;
 use crate::replica::request::Responder;
 use crate::replica::run_context::{RunContext, RunScratch};
 use crate::request::administration::encode_local;
+use crate::state_machine::CapturedState;
 use bytes::Bytes;
 use logboat_raft::{Entry, Input, LogReadTarget, Message, Payload, Time};
 use std::collections::VecDeque;
@@ -159,6 +160,10 @@ impl Group {
                 self.answered(run, encode_local(self.applied, &answer), readers);
             }
             Outcome::Captured(writer) => self.captured(run, writer),
+            // As with a query: all that was applied before has been taken note of by now.
+            Outcome::CapturedFor(capture, writer) => {
+                capture.answer(Ok(CapturedState { last: self.applied, writer: Some(writer) }));
+            }
             Outcome::Synced(last) => self.synced(run, last),
             Outcome::Restored(reader) => {
                 self.read_by(run, reader);

@@ -79,9 +79,10 @@ impl Group {
     /// reader it is the next thing that the state machine does; otherwise
     /// [`Self::hand_out_queries`] has to follow.
     pub(super) fn query(&mut self, run: &mut RunContext<'_>, query: Bytes, responder: Responder) {
-        match self.queries {
-            None => run.scratch.tasks.query(query, responder),
-            Some(_) => self.wait_to_ask(run, query, responder, false),
+        match (responder, &self.queries) {
+            (Responder::Capture(capture), _) => self.capture_for(run, capture),
+            (responder, None) => run.scratch.tasks.query(query, responder),
+            (responder, Some(_)) => self.wait_to_ask(run, query, responder, false),
         }
     }
 

@@ -1,12 +1,14 @@
 //! Snapshots of a replica: when one is due, how it is sent, and how a leader's is adopted.
 
+use crate::error::RequestError;
 use crate::events::NodeEvent;
 use crate::replica::event::SnapshotOffer;
 use crate::replica::group::Group;
 use crate::replica::group::held::Restoring;
 use crate::replica::group::requests::Requests;
+use crate::replica::request::Capture;
 use crate::replica::run_context::RunContext;
-use crate::state_machine::SnapshotWriter;
+use crate::state_machine::{CapturedState, SnapshotWriter};
 use crate::turn::jobs::SnapshotJob;
 use logboat_raft::{Input, NodeId, Output, SnapshotMeta};
 use std::sync::Arc;
@@ -57,6 +59,19 @@ impl Group {
             },
             writer,
         });
+    }
+
+    /// Has the state captured for a caller, after all that was handed to the state machine. It is
+    /// not captured for one who has it already.
+    pub(super) fn capture_for(&self, run: &mut RunContext<'_>, capture: Box<Capture>) {
+        if capture.knows(self.handed) {
+            return capture.answer(Ok(CapturedState { last: self.handed, writer: None }));
+        }
+        // Which entry such a state has is known when the replica has come so far.
+        if self.on_disk.as_ref().is_some_and(|state| state.is_ahead_of(self.handed)) {
+            return capture.answer(Err(RequestError::Busy));
+        }
+        run.scratch.tasks.capture_for(capture);
     }
 
     pub(super) fn snapshot_written(
