@@ -42,8 +42,8 @@ pub use error::{ClusterError, MapError, RouteError, RouterStartError};
 pub use map::{META_GROUP, Range, RangeMap};
 pub use plan::Plan;
 pub use router::{
-    Access, FormerNode, JoinError, Joined, Joining, RangeRequest, RoutedBatch, Router,
-    RouterOptions, former_node, has_joined, known_members,
+    Access, ExportPart, FormerNode, GroupExport, JoinError, Joined, Joining, RangeRequest,
+    RoutedBatch, Router, RouterOptions, former_node, has_joined, known_members,
 };
 pub use table::{
     ClusterSettings, HistoryEntry, Members, NodeCard, NodeRecord, NodeState, RangeRecord, Ranges,

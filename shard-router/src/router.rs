@@ -6,6 +6,8 @@ mod requests;
 mod starts;
 
 pub use self::batch::{Access, RangeRequest, RoutedBatch};
+use self::cluster::export::Exports;
+pub use self::cluster::export::{ExportPart, GroupExport};
 pub use self::cluster::{
     FormerNode, JoinError, Joined, Joining, RouterOptions, former_node, has_joined, known_members,
 };
@@ -111,6 +113,8 @@ struct Inner {
     /// here, or where the replica here does not hear the leader.
     answered_last: OnceLock<FxHashMap<GroupId, AtomicU64>>,
     machine: Arc<Mutex<MakeMachine>>,
+    /// The copies of groups that this node holds ready.
+    exports: Exports,
     /// Whether the replicas of this node were started, so that it knows which have failed.
     has_started: AtomicBool,
 }
@@ -178,6 +182,7 @@ impl Router {
             expelled: watch::Sender::new(None),
             answered_last: OnceLock::new(),
             machine: Arc::new(Mutex::new(Box::new(machine))),
+            exports: Exports::default(),
             has_started: AtomicBool::new(false),
             node,
         });

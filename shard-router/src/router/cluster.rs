@@ -2,6 +2,7 @@
 
 mod cache;
 pub(crate) mod driver;
+pub(crate) mod export;
 mod follow;
 mod join;
 pub(crate) mod operate;

@@ -5,7 +5,7 @@ use super::rejoin::{Resignation, Resigned};
 use crate::router::Inner;
 use crate::table::News;
 use bytes::Bytes;
-use logboat::{Node, NodeId, NodeService, Reply, RequestError};
+use logboat::{GroupId, Node, NodeId, NodeService, Reply, RequestError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
@@ -32,6 +32,11 @@ pub(super) enum Question {
     /// How far are these learners, each given as its group, which leads at your node, and its node
     /// (`Vec<LearnerReport>`)? Those that you can't tell of are left out.
     Learners { learners: Vec<(u64, u64)> },
+    /// Hold a copy of your replica of this group ready, unless its state is the one after this
+    /// entry (`Result<Opened, String>`).
+    Export { group: u64, known: Option<(u64, u64)> },
+    /// What is this part of a copy ([`PartAnswer`](super::export::PartAnswer), in its own form)?
+    ExportPart { export: u64, number: u64 },
     /// Why is the node of this directory not part of the cluster any more (`Option<String>`)?
     Standing { node: u64, incarnation: u64 },
     /// May this node join (`Result<Welcome, String>`)?
@@ -132,6 +137,14 @@ impl Inner {
             Question::Learners { learners } => {
                 from?;
                 Some(encode(&self.learners(&learners).await))
+            }
+            Question::Export { group, known } => {
+                from?;
+                Some(encode(&self.open_export(GroupId(group), known).await))
+            }
+            Question::ExportPart { export, number } => {
+                from?;
+                Some(self.exports.part(export, number).await.encode())
             }
             Question::Standing { node, incarnation } => {
                 Some(encode(&self.standing(node, incarnation)))
