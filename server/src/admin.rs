@@ -3,6 +3,7 @@
 
 use crate::admin_guard::{Caller, authorize};
 use crate::admin_listener::LimitedListener;
+use crate::backup::pages as backup_pages;
 use crate::cluster_pages;
 use crate::descriptors::ADMIN_CONNECTIONS;
 use crate::health::Health;
@@ -119,6 +120,7 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/status", get(status))
             .merge(cluster_pages::pages())
+            .merge(backup_pages::pages())
             .layer(from_fn_with_state(guard, authorize))
             .layer(map_response(last_of_its_connection))
             .with_state(self);

@@ -1,5 +1,6 @@
 //! How the command line reaches a node's admin pages.
 
+use crate::admin_session::AdminSession;
 use crate::output::Failure;
 use clap::Args;
 use serde::Serialize;
@@ -58,6 +59,12 @@ impl AdminClient {
             request = request.header("Authorization", token);
         }
         text_of(request.send(serde_json::to_string(order)?)?).map(drop)
+    }
+
+    /// What it takes to ask many things, with all files read once.
+    pub(crate) fn session(&self) -> Result<AdminSession, Failure> {
+        let (agent, base) = self.agent("")?;
+        Ok(AdminSession::new(agent, base, self.token()?))
     }
 
     fn agent(&self, path: &str) -> Result<(ureq::Agent, String), Failure> {

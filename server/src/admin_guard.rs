@@ -33,6 +33,9 @@ pub struct AdminGuard {
     pub unguarded: bool,
     /// Whether only this machine reaches the port. Then all may see all pages.
     pub local: bool,
+    /// Whether clients have to show who they are. Then nobody gets at keys here who shows nothing,
+    /// be it from this machine.
+    pub clients_are_known: bool,
     /// How often somebody was turned away.
     pub refusals: Arc<AtomicU64>,
 }
@@ -182,6 +185,9 @@ impl AdminGuard {
             Shown::Nothing if reads => {
                 self.local || self.unguarded || self.is_open(request.uri().path())
             }
+            Shown::Nothing if is_about_keys(request.uri().path()) => {
+                self.local && self.token.is_none() && !self.clients_are_known
+            }
             Shown::Nothing => self.local && self.token.is_none(),
         }
     }
@@ -192,6 +198,11 @@ impl AdminGuard {
     }
 }
 
+/// Whether a page gives keys and values away, or takes them in.
+fn is_about_keys(path: &str) -> bool {
+    path.starts_with("/exports/") || path.starts_with("/import/") || path.ends_with("/export")
+}
+
 /// Carries out a request that is permitted, and notes what was changed.
 pub(crate) async fn authorize(
     State(guard): State<AdminGuard>,
@@ -200,7 +211,9 @@ pub(crate) async fn authorize(
     next: Next,
 ) -> Response {
     let shown = guard.shown(&caller, &request);
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    // That a copy was begun is noted, and not each of its parts.
+    let is_part = request.uri().path().starts_with("/exports/");
+    let changes = !is_part && !matches!(*request.method(), Method::GET | Method::HEAD);
     let what = format!("{} {}", request.method(), request.uri().path());
     if !guard.permits(shown, &request) {
         guard.refusals.fetch_add(1, Ordering::Relaxed);
@@ -250,6 +263,7 @@ mod tests {
         const TOKEN: Option<&str> = Some("a token of some length");
         let bare = AdminGuard { local: true, ..AdminGuard::default() };
         let (local, remote) = (with_token(true), with_token(false));
+        let known = AdminGuard { clients_are_known: true, ..bare.clone() };
         let unguarded = AdminGuard { unguarded: true, ..AdminGuard::default() };
         let (plain, encrypted, admin) =
             (caller(false, false), caller(true, false), caller(true, true));
@@ -261,6 +275,16 @@ mod tests {
             (&local, &plain, "POST", "/drain", None, false),
             (&local, &plain, "POST", "/drain", TOKEN, true),
             (&local, &plain, "DELETE", "/status", Some("another token of some"), false),
+            // Keys are another matter, if clients have to show who they are.
+            (&bare, &plain, "POST", "/groups/7/export", None, true),
+            (&known, &plain, "POST", "/drain", None, true),
+            (&known, &plain, "POST", "/groups/7/export", None, false),
+            (&known, &plain, "POST", "/exports/1/2/3", None, false),
+            (&known, &plain, "POST", "/import/slots", None, false),
+            (&known, &admin, "POST", "/import/slots", None, true),
+            (&unguarded, &plain, "POST", "/groups/7/export", None, false),
+            (&unguarded, &plain, "POST", "/exports/1/2/3", None, false),
+            (&remote, &encrypted, "POST", "/exports/1/2/3", TOKEN, true),
             // A wrong token is a mistake that somebody should hear of.
             (&local, &plain, "GET", "/status", Some("wrong"), false),
             // Where nothing is guarded, others see everything, and change nothing.

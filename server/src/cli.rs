@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::admin_client::AdminClient;
+use crate::backup::{restore, save};
 use crate::cert_tool::{self, CertCommand};
 use crate::cluster_tool::{GroupCommand, NodeCommand, SettingsOptions};
 use crate::demo::{self, DemoOptions};
@@ -36,6 +37,10 @@ enum Command {
     Group(GroupCommand),
     /// Print what the cluster goes by where it places replicas, and change it.
     Settings(SettingsOptions),
+    /// Copy all keys of a cluster, while it works, to a new directory.
+    Backup(save::BackupOptions),
+    /// Put the keys of a backup into a cluster that is empty.
+    Restore(restore::RestoreOptions),
     /// Make the certificates of a cluster.
     #[command(subcommand)]
     Cert(CertCommand),
@@ -67,9 +72,11 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let logging = logging::start();
     let result = match cli.command {
+        Command::Backup(options) => save::run(options),
         Command::Cert(command) => cert_tool::run(command),
         Command::Demo(options) => demo::run(options),
         Command::Recover(command) => recover_tool::run(command),
+        Command::Restore(options) => restore::run(options),
         Command::Serve(options) => serve::run(*options),
         Command::Status(client) => status::run(&client),
         Command::Node(command) => cluster_tool::run_node(command),

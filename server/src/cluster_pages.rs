@@ -129,7 +129,7 @@ pub struct TransferOrder {
 }
 
 /// Why something was not done: the code, and a sentence.
-type Refusal = (StatusCode, String);
+pub(crate) type Refusal = (StatusCode, String);
 
 /// The pages.
 pub(crate) fn pages() -> Pages<Admin> {
@@ -272,12 +272,14 @@ async fn transfer(
     router(&admin)?.transfer(GroupId(id), NodeId(to)).await.map_err(refusal)
 }
 
-fn router(admin: &Admin) -> Result<&Router, Refusal> {
+/// The cluster, once the node knows it.
+pub(crate) fn router(admin: &Admin) -> Result<&Router, Refusal> {
     let not_yet = || (StatusCode::SERVICE_UNAVAILABLE, "the node knows no table yet\n".to_owned());
     admin.cluster().ok_or_else(not_yet)
 }
 
-fn refusal(error: ClusterError) -> Refusal {
+/// What is answered for an error.
+pub(crate) fn refusal(error: ClusterError) -> Refusal {
     let code = match error {
         ClusterError::Refused(_) => StatusCode::BAD_REQUEST,
         ClusterError::Conflict => StatusCode::CONFLICT,

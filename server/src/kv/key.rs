@@ -12,7 +12,7 @@ const INLINE_BYTES: usize = 24;
 /// that a comparison does not have to fetch memory from elsewhere, which takes longer than all else
 /// that a write does to the map.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(SmallVec<[u8; INLINE_BYTES]>);
+pub(crate) struct Key(SmallVec<[u8; INLINE_BYTES]>);
 
 const _: () = assert!(size_of::<Key>() <= size_of::<Bytes>(), "a node of the map has eleven");
 

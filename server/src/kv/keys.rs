@@ -18,20 +18,20 @@ pub(super) const REMOVAL_COST: usize = 8;
 
 /// A value and when it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) value: Bytes,
+pub(crate) struct Entry {
+    pub(crate) value: Bytes,
     /// In milliseconds since 1970, by the clock of the group; [`NEVER`] for none.
-    pub(super) deadline_ms: u64,
+    pub(crate) deadline_ms: u64,
 }
 
 impl Entry {
     /// Whether the key expires, some day.
-    pub(super) const fn expires(&self) -> bool {
+    pub(crate) const fn expires(&self) -> bool {
         self.deadline_ms != NEVER
     }
 
     /// Whether the key is there by a clock that shows this time.
-    pub(super) const fn is_there_at(&self, clock_ms: u64) -> bool {
+    pub(crate) const fn is_there_at(&self, clock_ms: u64) -> bool {
         self.deadline_ms == NEVER || self.deadline_ms > clock_ms
     }
 }

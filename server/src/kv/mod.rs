@@ -26,6 +26,7 @@ mod wire;
 pub use admission::StoreAdmission;
 pub use clock::{GroupTime, NodeClock, Sweeps};
 pub use disk::{DiskStore, SharedTables};
+pub(crate) use keys::Entry;
 pub use memory::DataMemory;
 pub use message::{
     Answer, Command, Condition, DATABASES, DatabaseSize, Deadline, ExpireIf, Expiry, Failure,
@@ -33,6 +34,7 @@ pub use message::{
 };
 pub use number::parse_integer;
 pub use snapshot::SnapshotWriter;
+pub(crate) use snapshot::{SnapshotReader, write_database, write_end, write_entry, write_head};
 pub(crate) use state::PAGE_BYTES;
 pub use store::Store;
 pub use wire::WireError;

@@ -25,18 +25,18 @@ const MAGIC_1: [u8; 8] = *b"logbKV\x00\x01";
 const END: u64 = u64::MAX;
 
 /// Writes what stands before the databases.
-pub(super) fn write_head(writer: &mut dyn Write, clock_ms: u64) -> io::Result<()> {
+pub(crate) fn write_head(writer: &mut dyn Write, clock_ms: u64) -> io::Result<()> {
     writer.write_all(&MAGIC)?;
     writer.write_all(&clock_ms.to_le_bytes())
 }
 
 /// Writes what stands before the entries of a database that is not empty.
-pub(super) fn write_database(writer: &mut dyn Write, number: usize, count: u64) -> io::Result<()> {
+pub(crate) fn write_database(writer: &mut dyn Write, number: usize, count: u64) -> io::Result<()> {
     writer.write_all(&(number as u64).to_le_bytes())?;
     writer.write_all(&count.to_le_bytes())
 }
 
-pub(super) fn write_entry(writer: &mut dyn Write, key: &[u8], entry: &Entry) -> io::Result<()> {
+pub(crate) fn write_entry(writer: &mut dyn Write, key: &[u8], entry: &Entry) -> io::Result<()> {
     for bytes in [key, &entry.value] {
         writer.write_all(&(bytes.len() as u64).to_le_bytes())?;
         writer.write_all(bytes)?;
@@ -45,12 +45,12 @@ pub(super) fn write_entry(writer: &mut dyn Write, key: &[u8], entry: &Entry) -> 
 }
 
 /// Writes what stands behind the last database.
-pub(super) fn write_end(writer: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write_end(writer: &mut dyn Write) -> io::Result<()> {
     writer.write_all(&END.to_le_bytes())
 }
 
 /// Reads a snapshot entry by entry.
-pub(super) struct SnapshotReader<'a> {
+pub(crate) struct SnapshotReader<'a> {
     reader: &'a mut dyn Read,
     clock_ms: u64,
     is_first_version: bool,
@@ -64,7 +64,7 @@ pub(super) struct SnapshotReader<'a> {
 
 impl<'a> SnapshotReader<'a> {
     /// Reads what stands before the databases.
-    pub(super) fn new(reader: &'a mut dyn Read) -> io::Result<Self> {
+    pub(crate) fn new(reader: &'a mut dyn Read) -> io::Result<Self> {
         let mut magic = [0; 8];
         reader.read_exact(&mut magic)?;
         let (is_first_version, clock_ms) = match magic {
@@ -82,13 +82,13 @@ impl<'a> SnapshotReader<'a> {
     }
 
     /// The clock of the group.
-    pub(super) const fn clock_ms(&self) -> u64 {
+    pub(crate) const fn clock_ms(&self) -> u64 {
         self.clock_ms
     }
 
     /// The next database that has entries, by its number, when those of the one before have been
     /// read. At the end it makes sure that nothing follows.
-    pub(super) fn next_database(&mut self) -> io::Result<Option<usize>> {
+    pub(crate) fn next_database(&mut self) -> io::Result<Option<usize>> {
         let number = match (self.is_first_version, self.database) {
             (true, None) => 0,
             (true, Some(_)) => END,
@@ -115,7 +115,7 @@ impl<'a> SnapshotReader<'a> {
     }
 
     /// The next entry of the database.
-    pub(super) fn next_entry(&mut self) -> io::Result<Option<(Key, Entry)>> {
+    pub(crate) fn next_entry(&mut self) -> io::Result<Option<(Key, Entry)>> {
         if self.left == 0 {
             return Ok(None);
         }

@@ -49,6 +49,8 @@ impl ServeOptions {
             tls: port("--tls-admin", self.tls_admin)?,
             token: open_secrets("--admin-token-file", &self.admin_token_file, LEAST_TOKEN_BYTES)?,
             open: self.admin_open.clone().unwrap_or_default(),
+            clients_are_known: clients.passwords.is_some()
+                || clients.client_auth == ClientAuth::Required,
             ..AdminGuard::default()
         };
         let peers = PeersGuard {

@@ -1,5 +1,6 @@
 //! Tests of `logboat serve` as real processes, with the `redis` crate as the client.
 
+mod backup;
 mod bad_input;
 mod cluster_clients;
 mod crashes;
