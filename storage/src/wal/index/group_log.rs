@@ -1,6 +1,7 @@
 //! The index of one group: which record holds which entry.
 
 use super::accounts::{Accounts, POINT_BYTES};
+use super::later::Later;
 use super::packed_state::PackedState;
 use super::runs::{Run, Runs};
 use crate::wal::format::Change;
@@ -30,7 +31,7 @@ pub(crate) struct GroupLog {
     /// The segment of the record that holds the founding configuration; zero when there is none,
     /// or when a snapshot took its place.
     founding_in: u32,
-    /// The configurations that entries hold. Most groups have none.
+    /// The configurations that entries hold, one at least. Most groups have none.
     later: Option<Box<Later>>,
     /// The last entry, or that of the snapshot.
     pub(crate) last: Index,
@@ -39,10 +40,6 @@ pub(crate) struct GroupLog {
 }
 
 const _: () = assert!(size_of::<GroupLog>() <= 160, "there are thousands of them");
-
-/// Configurations by the indexes of their entries, one at least.
-#[derive(Clone, Debug, Default)]
-struct Later(Vec<Arc<Configuration>>);
 
 impl GroupLog {
     /// What the group's replica has promised last.
@@ -75,9 +72,8 @@ impl GroupLog {
                 self.state = PackedState::pack(&state, place.segment);
             }
             Change::Append { first, count, configurations } => {
-                let kept = self.before(first);
-                self.change_later(|later| later.truncate(kept));
-                self.hold(configurations);
+                self.change_later(|later| later.truncate(first));
+                self.hold(&configurations);
                 let begin = self.snapshot.index.next();
                 // Of the first run, only what lies behind the snapshot counts.
                 while let Some(run) = self.runs.last()
@@ -90,7 +86,7 @@ impl GroupLog {
                 self.insert(Run { first, place, count, bytes }, accounts);
             }
             Change::Rewrite { first, count, configurations } => {
-                self.hold(configurations);
+                self.hold(&configurations);
                 self.last = self.last.max(first.plus(u64::from(count) - 1));
                 self.replace(Run { first, place, count, bytes }, accounts);
             }
@@ -154,7 +150,7 @@ impl GroupLog {
             snapshot: self.snapshot,
             last: self.last,
             runs: Vec::new(),
-            configurations: self.base.iter().chain(self.later()).map(Arc::clone).collect(),
+            configurations: self.base.iter().cloned().chain(self.later()).collect(),
         }
     }
 
@@ -218,31 +214,23 @@ impl GroupLog {
     }
 
     /// The configurations that entries hold, by index.
-    fn later(&self) -> &[Arc<Configuration>] {
-        self.later.as_deref().map_or(&[], |later| &later.0)
+    fn later(&self) -> impl Iterator<Item = Arc<Configuration>> + '_ {
+        self.later.iter().flat_map(|later| later.iter())
     }
 
     /// Changes the configurations that entries hold, if there are any.
-    fn change_later(&mut self, change: impl FnOnce(&mut Vec<Arc<Configuration>>)) {
+    fn change_later(&mut self, change: impl FnOnce(&mut Later)) {
         if let Some(later) = &mut self.later {
-            change(&mut later.0);
-            self.later.take_if(|later| later.0.is_empty());
+            change(later);
+            self.later.take_if(|later| later.is_empty());
         }
     }
 
-    /// How many of the configurations in entries are of entries before `index`.
-    fn before(&self, index: Index) -> usize {
-        self.later().partition_point(|configuration| configuration.id().index < index)
-    }
-
     /// Entries hold these. Copies of entries hold what is known.
-    fn hold(&mut self, configurations: Vec<Arc<Configuration>>) {
+    fn hold(&mut self, configurations: &[Arc<Configuration>]) {
         for configuration in configurations {
-            let index = configuration.id().index;
-            let at = self.before(index);
-            let is_known = self.later().get(at).is_some_and(|known| known.id().index == index);
-            if index > self.snapshot.index && !is_known {
-                self.later.get_or_insert_default().0.insert(at, configuration);
+            if configuration.id().index > self.snapshot.index {
+                self.later.get_or_insert_default().hold(configuration);
             }
         }
     }
@@ -253,8 +241,7 @@ impl GroupLog {
         accounts.release(self.founding_in, POINT_BYTES);
         accounts.pin(segment, POINT_BYTES);
         self.founding_in = 0;
-        let covered = self.before(last.index.next());
-        self.change_later(|later| drop(later.drain(..covered)));
+        self.change_later(|later| later.forget(last.index));
         self.base = Some(configuration);
         self.snapshot = last;
         self.snapshot_in = segment;

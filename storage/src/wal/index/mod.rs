@@ -13,6 +13,7 @@ use tombstones::Tombstones;
 
 mod accounts;
 mod group_log;
+mod later;
 mod packed_state;
 mod runs;
 mod tombstones;
