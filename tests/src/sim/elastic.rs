@@ -95,7 +95,7 @@ pub(super) fn strike(
 ) -> bool {
     match fault {
         Fault::Lose | Fault::Absence => losses::lose(fault, place, hosts, scene),
-        Fault::GiveUp => losses::give_up(hosts, scene),
+        Fault::GiveUp => losses::give_up(place, hosts, scene),
         Fault::Damage => losses::damage(place, hosts, scene),
         Fault::TwoDrivers => driver::double_drivers(hosts, lasts, scene),
         _ => operator::operate(fault, hosts, scene),

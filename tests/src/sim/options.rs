@@ -274,8 +274,9 @@ impl Options {
             Fault::SlowDisk,
         ];
         // Recoveries are rare, and take a node's data away that others may need.
-        let may_happen = |fault: &Fault| *fault != Fault::GiveUp || seed % 4 == 3;
-        let elastic = Fault::ELASTIC.iter().copied().filter(may_happen);
+        let recoveries = if seed % 4 == 3 { 3 } else { 0 };
+        let elastic = Fault::ELASTIC.iter().copied().filter(|fault| *fault != Fault::GiveUp);
+        let elastic = elastic.chain(std::iter::repeat_n(Fault::GiveUp, recoveries));
         Self {
             nodes: Some(MOST_NODES),
             groups: Some(4 + seed as usize % 4),

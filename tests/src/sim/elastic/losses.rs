@@ -37,13 +37,17 @@ pub(super) fn lose(fault: Fault, place: usize, hosts: &mut [Host], scene: &mut S
     true
 }
 
-/// A person carries out a recovery: all nodes that are left stop, and give up one that is lost.
-/// That one comes back all the same, for a while, on what it had.
-pub(super) fn give_up(hosts: &mut [Host], scene: &mut Scene) -> bool {
+/// A person carries out a recovery: all nodes that are left stop, and give up one that is lost, or
+/// is now. That one comes back all the same, for a while, on what it had.
+pub(super) fn give_up(place: usize, hosts: &mut [Host], scene: &mut Scene) -> bool {
     let is_lost = |host: &Host| host.dead.as_deref() == Some(LOST) && host.hardware.boot.founded;
     let is_news = |place: &usize| !scene.elastic.is_given_up(*place);
     let lost = (0..hosts.len()).filter(|place| is_lost(&hosts[*place])).find(is_news);
-    let Some(lost) = lost else { return false };
+    let lost = match lost {
+        Some(lost) => lost,
+        None if lose(Fault::Lose, place, hosts, scene) => place,
+        None => return false,
+    };
     let (node, now) = (NodeId(lost as u64 + 1), scene.now);
     scene.trace.note(now, &[node.0], format_args!("{node} is given up"));
     for (place, host) in hosts.iter_mut().enumerate() {
@@ -54,6 +58,7 @@ pub(super) fn give_up(hosts: &mut [Host], scene: &mut Scene) -> bool {
             scene.elastic.given_up.insert((place, lost));
         }
     }
+    hosts[lost].crash(scene);
     hosts[lost].dead = None;
     scene.after(1, Target::Host(lost), Event::Restart);
     let stays = scene.random.between(1, REVIVED_US);
