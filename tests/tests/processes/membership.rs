@@ -3,9 +3,12 @@
 
 use crate::support::{TestResult, copy_directory, get, program, set, spec};
 use logboat_tests::process::{
-    Cluster, NodeProcess, ProcessError, SmallDisk, eventually, free_ports,
+    Cluster, NetworkNamespace, NodeProcess, ProcessError, SmallDisk, eventually, free_ports,
 };
 use serde_json::{Value, json};
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// What nodes get that join.
 const JOINER: [&str; 4] = ["--election-timeout-ms", "500", "--wal-segment-bytes", "262144"];
@@ -95,6 +98,70 @@ fn who_joins_a_cluster_without_a_majority_waits_and_joins_once() -> TestResult {
     let said = twin.start_refused()?;
     assert!(said.contains("is in use by"), "{said}");
     let nodes = page(cluster.node(1), "/nodes")?;
+    assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(4), "{nodes}");
+    Ok(())
+}
+
+/// Two networks with a cable between them, whose ends are called `eth0`.
+fn two_networks() -> io::Result<[(Arc<NetworkNamespace>, Ipv4Addr); 2]> {
+    let (west, east) = (NetworkNamespace::new()?, NetworkNamespace::new()?);
+    let other_end = east.path();
+    west.ip(&format!("link add eth0 type veth peer name eth0 netns {}\n", other_end.display()))?;
+    let networks = [(west, 1), (east, 2)].map(|(network, last)| {
+        let address = Ipv4Addr::new(10, 0, 0, last);
+        let commands =
+            format!("link set lo up\nlink set eth0 up\naddress add {address}/24 dev eth0\n");
+        network.ip(&commands)?;
+        Ok::<_, io::Error>((Arc::new(network), address))
+    });
+    let [west, east] = networks;
+    Ok([west?, east?])
+}
+
+#[test]
+fn who_joins_beyond_a_cut_link_waits_and_joins_once() -> TestResult {
+    let [west, east] = match two_networks() {
+        Ok(networks) => networks,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return Ok(());
+        }
+    };
+    // Node 1 is alone in the west.
+    let mut cluster = Cluster::new(&spec(3, &["--groups", "2"]))?;
+    let places = [&west, &east, &east];
+    let members = cluster.node(1).spec().cluster.clone();
+    let members = members
+        .split(',')
+        .zip(places)
+        .map(|(member, (_, address))| member.replace("127.0.0.1", &address.to_string()));
+    let members = members.collect::<Vec<_>>().join(",");
+    for (node, (network, address)) in cluster.nodes.iter_mut().zip(places) {
+        let spec = node.spec_mut();
+        spec.cluster.clone_from(&members);
+        (spec.host, spec.namespace) = (*address, Some(Arc::clone(network)));
+    }
+    cluster.start_all()?;
+
+    // Nobody ends. The node that joins reaches node 1 alone, and is told to wait.
+    west.0.ip("link set eth0 down\n")?;
+    cluster.add(&JOINER)?.start()?;
+    eventually("the node to say that it waits", || {
+        let log = cluster.node(4).log();
+        Ok(log.contains("this node waits for an answer of the cluster").then_some(()))
+    })?;
+    eventually("the others to go on without node 1", || {
+        let posted = cluster.node(2).post("/settings", &json!({ "move_mib_per_s": 77 }));
+        Ok(posted.is_ok_and(|(code, _)| code == 200).then_some(()))
+    })?;
+    assert_eq!(state(cluster.node(2), 4)?, None);
+
+    west.0.ip("link set eth0 up\n")?;
+    for id in 1..=3 {
+        becomes(cluster.node(id), 4, "up")?;
+    }
+    assert_eq!(cluster.node(4).status()?["node_id"], 4);
+    let nodes = page(cluster.node(3), "/nodes")?;
     assert_eq!(nodes["nodes"].as_array().map(Vec::len), Some(4), "{nodes}");
     Ok(())
 }
