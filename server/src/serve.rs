@@ -33,6 +33,9 @@ use tokio::task::JoinSet;
 /// The part of the memory budget that clients' buffers may take. The engine has the others.
 const CLIENTS_SHARE: usize = 8;
 
+/// How often a node with damaged tables looks whether the others can do without it.
+const SPOILT_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How long a stopping server waits for the requests under way on its ports.
 const CLOSING_LIMIT: Duration = Duration::from_secs(2);
 
@@ -48,7 +51,12 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
                 }
                 joining => joining,
             };
-            match run_once(options.clone(), joining.as_ref()).await? {
+            // Without that, a node with damaged tables serves for as long as it can.
+            let data_dir = options.data_dir.clone().unwrap_or_default();
+            let may_rejoin = options
+                .rejoining()?
+                .is_some_and(|joining| joining.may_rejoin(&data_dir, &[tables::DIRECTORY]).is_ok());
+            match run_once(options.clone(), joining.as_ref(), may_rejoin).await? {
                 Ended::Asked => return Ok(()),
                 Ended::Expelled(why) | Ended::Damaged(why) => {
                     let Some(joining) = options.rejoining()? else { return Err(why.into()) };
@@ -71,7 +79,11 @@ enum Ended {
     Damaged(String),
 }
 
-async fn run_once(options: ServeOptions, joining: Option<&Joining>) -> Result<Ended, Failure> {
+async fn run_once(
+    options: ServeOptions,
+    joining: Option<&Joining>,
+    may_rejoin: bool,
+) -> Result<Ended, Failure> {
     let options = match joining {
         Some(joining) => match join(&options, joining).await? {
             Ok(joined) => options.resolve_joined(&joined, joining)?,
@@ -102,6 +114,9 @@ async fn run_once(options: ServeOptions, joining: Option<&Joining>) -> Result<En
         reason = server.backend.router().expelled() => Ok(Ended::Expelled(reason)),
         failure = port_lost(&mut server.tasks) => Err(failure),
         failure = tables_failed(server.tables.as_deref()) => Err(failure),
+        why = spoilt(server.tables.as_deref(), server.backend.router()), if may_rejoin => {
+            Ok(Ended::Damaged(why))
+        }
     };
     server.stop().await;
     if let Some(reloading) = reloading {
@@ -344,6 +359,18 @@ async fn serve_pages(
     if let Err(error) = admin.serve(listener, stopped).await {
         tracing::error!("the admin pages ended: {error}");
     }
+}
+
+/// Waits until the tables are damaged where no replica notices, and the other nodes can do without
+/// this one.
+async fn spoilt(tables: Option<&Tables>, router: &Router) -> String {
+    let Some(tables) = tables else { return std::future::pending().await };
+    let why = tables.damaged().await;
+    while !router.is_dispensable().await {
+        tracing::warn!("{why}: this node is to join again as a new one when others can do without");
+        tokio::time::sleep(SPOILT_INTERVAL).await;
+    }
+    why
 }
 
 /// Has deleted what removed replicas leave in the tables, and logs cut.

@@ -32,6 +32,9 @@ const MOST_MEMTABLE: u64 = 64 << 20;
 /// Logs are cut no more often than this, so that it costs next to nothing.
 const CUT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often is looked whether a merge has met damage.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The tables, with the threads that flush and compact them.
 pub struct Tables {
     shared: SharedTables,
@@ -84,6 +87,15 @@ impl Tables {
         }
         // The threads have ended with the tables.
         std::future::pending().await
+    }
+
+    /// Waits until a merge has met a damaged table. What is in it may never be read, and so never
+    /// be found, and no merge gets past it: the tables fill up until they take nothing any more.
+    pub async fn damaged(&self) -> String {
+        while !self.statistics().is_damaged {
+            sleep(LOOK_INTERVAL).await;
+        }
+        "a merge of the tables has met a damaged one".to_owned()
     }
 
     /// Has the groups of `node` cut their logs when the tables were flushed, so that a start has

@@ -4,6 +4,8 @@ use crate::crashes::check_on_all_nodes;
 use crate::support::{Load, TestResult, get, set, spec};
 use logboat_tests::process::{Cluster, NodeProcess, ProcessError, eventually};
 use redis::Connection;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// Options with which the log is cut often.
 const OPTIONS: [&str; 4] = ["--groups", "8", "--snapshot-log-bytes", "8192"];
@@ -90,6 +92,65 @@ fn catch_up_by_snapshots(cluster: &mut Cluster, behind: usize, round: &str) -> T
     assert_eq!(dbsize(&mut client)?, 61);
     cluster.node_mut(others[1]).start()?;
     Ok(cluster.node_mut(others[1]).ready()?)
+}
+
+/// So many values that no compression makes smaller.
+fn fill(client: &mut Connection, keys: std::ops::Range<u64>) -> TestResult {
+    for key in keys {
+        let mut state = key + 1;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            format!("{:08x}", state >> 32)
+        };
+        let value: String = (0..8 << 10).map(|_| next()).collect();
+        set(client, &format!("key:{key}"), &value)?;
+    }
+    Ok(())
+}
+
+/// The files of the tables below a directory.
+fn tables_below(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(tables_below(&path)?);
+        } else if directory.ends_with("tables") {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+#[test]
+fn a_damaged_table_that_a_merge_meets_has_the_node_join_again() -> TestResult {
+    let options = ["--groups", "2", "--store", "disk", "--max-memory", "16777216"];
+    let mut cluster = Cluster::start(&spec(3, &options))?;
+    let mut client = cluster.node(1).client()?;
+    fill(&mut client, 0..40)?;
+    cluster.node_mut(3).terminate()?;
+    cluster.node_mut(3).wait()?;
+    let tables = tables_below(&cluster.node(3).spec().data_dir.join("state"))?;
+    assert!(!tables.is_empty());
+    for table in tables {
+        let mut content = fs::read(&table)?;
+        let at = content.len() / 4;
+        content[at] ^= 1;
+        fs::write(&table, content)?;
+    }
+    cluster.node_mut(3).start()?;
+    cluster.node_mut(3).ready()?;
+    // Nobody reads what is damaged. Others come, until tables are merged.
+    let mut key = 40;
+    eventually("the node to have joined again", || {
+        fill(&mut client, key..key + 10).unwrap_or_else(|failed| match failed {});
+        key += 10;
+        let status = cluster.node(3).status();
+        Ok(status.is_ok_and(|status| status["node_id"] == 4).then_some(()))
+    })?;
+    let log = cluster.node(3).log();
+    assert!(log.contains("a merge of the tables has met a damaged one"), "{log}");
+    Ok(())
 }
 
 #[test]

@@ -146,6 +146,23 @@ impl Router {
         reports.flat_map(led).collect()
     }
 
+    /// Whether each group in which this node votes has a majority of sound voters elsewhere, on
+    /// nodes that are reached from here. Then the node may stop, and give up what it has.
+    pub async fn is_dispensable(&self) -> bool {
+        let inner = self.inner();
+        let (table, reports, me) = (inner.feed.newest(), inner.reports().await, inner.node.id());
+        let ranges = table.ranges().iter().map(|range| (range.group, &range.members));
+        let mut groups = ranges.chain(table.meta().map(|meta| (META_GROUP, meta)));
+        groups.all(|(group, members)| {
+            let is_sound = |node: &&NodeId| {
+                let report = reports.get(node).filter(|_| **node != me);
+                report.is_some_and(|report| !report.failed.contains(&group.0))
+            };
+            let sound = members.voters.iter().filter(is_sound).count();
+            !members.voters.contains(&me) || sound > members.voters.len() / 2
+        })
+    }
+
     /// The nodes that say that their disks are full, of those that are reached from here. A move to
     /// one of them waits.
     pub async fn full_nodes(&self) -> BTreeSet<NodeId> {

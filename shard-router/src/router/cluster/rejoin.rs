@@ -155,15 +155,11 @@ impl Joining {
         if let Some(former) = go_on(data_dir).await? {
             return Ok(former);
         }
-        let tls = self.visit.tls.as_ref();
-        if let Some(node) = tls.and_then(|port| port.tls.bound_to()) {
-            return Err(JoinError::Certificate(node));
-        }
+        self.may_rejoin(data_dir, states)?;
         let stored = Identity::stored(data_dir).map_err(directory)?;
         let nobodys = || JoinError::Directory(format!("{}: nobody's", data_dir.display()));
         let identity = stored.ok_or_else(nobodys)?;
         self.check_cluster(&identity)?;
-        check_set_aside(data_dir, states).map_err(directory)?;
         let is_redundant = self.resign(data_dir, &identity, why, PATIENCE).await?;
         let before = read(&data_dir.join(FORMER)).map_err(directory)?;
         let rejoining = Rejoining {
@@ -175,6 +171,19 @@ impl Joining {
         let text = serde_json::to_vec(&rejoining).map_err(directory)?;
         cache::replace(data_dir, REJOIN, &text).map_err(directory)?;
         go_on(data_dir).await?.ok_or_else(nobodys)
+    }
+
+    /// Whether the node of this directory could become another one ([`Self::rejoin`]), if the
+    /// cluster gives it up: what it has can be set aside, and its certificate names no id.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub fn may_rejoin(&self, data_dir: &Path, states: &[&str]) -> Result<(), JoinError> {
+        let tls = self.visit.tls.as_ref();
+        if let Some(node) = tls.and_then(|port| port.tls.bound_to()) {
+            return Err(JoinError::Certificate(node));
+        }
+        check_set_aside(data_dir, states).map_err(directory)
     }
 
     /// Asks the cluster to give the node up, until it has, or for this long. Returns whether its
