@@ -9,7 +9,7 @@ use crate::replica::event::GroupEvent;
 use crate::replica::request::Request;
 use crate::request::GroupRequest;
 use crate::request::answers::Gathering;
-use crate::request::encoding::encode_request;
+use crate::request::encoding::put_request;
 use crate::request::kind::{Answer, RequestKind};
 use crate::start::Parts;
 use crate::worker::event::Event;
@@ -77,6 +77,8 @@ pub struct Batch<'a> {
     here: Vec<(usize, RequestKind)>,
     workers: SmallVec<[(Arc<WorkerInbox>, Vec<Event>); 2]>,
     frames: SmallVec<[Frame; 2]>,
+    /// The encoded request that is being added; kept for its memory.
+    encoded: Vec<u8>,
 }
 
 /// Requests to one node that leave in one frame, so that all of them leave or none.
@@ -96,6 +98,7 @@ impl<'a> Batch<'a> {
             here: Vec::new(),
             workers: SmallVec::new(),
             frames: SmallVec::new(),
+            encoded: Vec::new(),
         }
     }
 
@@ -134,7 +137,7 @@ impl<'a> Batch<'a> {
     /// Sends the requests. What the node refuses is answered at once.
     #[must_use]
     pub fn send(self) -> Answers {
-        let Self { parts, gathering, requests, refused, here, workers, frames } = self;
+        let Self { parts, gathering, requests, refused, here, workers, frames, .. } = self;
         let start = Instant::now();
         gathering.begin(requests - refused.len(), refused);
         for (worker, events) in workers {
@@ -164,7 +167,9 @@ impl<'a> Batch<'a> {
         if let Err(error) = self.parts.gate.check(request.kind(), request.body()) {
             return self.refused.push((number, Err(error)));
         }
-        let body = encode_request(request.kind(), request.body());
+        self.encoded.clear();
+        put_request(&mut self.encoded, request.kind(), request.body());
+        let body = &self.encoded;
         let open = self.frames.iter().rposition(|frame| frame.node == node);
         let at = match open.filter(|&at| self.frames[at].outgoing.has_room_for(body.len())) {
             Some(at) => at,
@@ -175,7 +180,7 @@ impl<'a> Batch<'a> {
         };
         let frame = &mut self.frames[at];
         let id = self.parts.calls.next_id();
-        push(&mut frame.outgoing, id, &body);
+        push(&mut frame.outgoing, id, body);
         frame.calls.push((id, Call { node, place: self.gathering.place(number) }));
     }
 }

@@ -9,7 +9,8 @@ pub(crate) mod slot;
 pub(crate) mod storage;
 
 use crate::request::answers::Callers;
-use crate::request::encoding::push_answer;
+use crate::request::encoding::{push_answer, put_reply};
+use crate::request::kind::Answer;
 use crate::turn::gone::{Buried, GoneReplica};
 use crate::turn::jobs::{LogReadJob, QueryJob, SnapshotJob};
 use crate::turn::peer_buffers::PeerBuffers;
@@ -24,6 +25,9 @@ use std::sync::Arc;
 
 /// How much a turn gathers for a peer before a large answer finds no room beside it.
 const MOST_ANSWER_BYTES: usize = 16 << 20;
+
+/// The most memory that is kept for the next answer.
+const MOST_KEPT_BYTES: usize = 16 << 10;
 
 /// About how many bytes of entries are handed to the log as one batch. A batch has to fit a
 /// segment, whatever the memory for requests is.
@@ -61,6 +65,8 @@ pub struct Turn {
     pub(crate) callers: Callers,
     /// What the replicas in these slots leave, which ends in user code.
     pub(crate) discarded: Vec<(GroupId, Slot, Box<dyn Send>)>,
+    /// The encoded answer that is being added; kept for its memory.
+    encoded: Vec<u8>,
     /// About what the entries in `writes` take.
     entry_bytes: usize,
     /// The token that the next batch of reads gets.
@@ -89,6 +95,7 @@ impl Turn {
             awaited_burials: Vec::new(),
             callers: Callers::default(),
             discarded: Vec::new(),
+            encoded: Vec::new(),
             entry_bytes: 0,
             next_read_token: first_read_token,
         }
@@ -154,10 +161,13 @@ impl Turn {
         }
     }
 
-    /// Adds the encoded answer to another node's request. A turn holds few large ones, which are
-    /// in memory before the peer's queue can refuse them.
-    pub fn reply(&mut self, to: NodeId, id: RequestId, body: &[u8]) {
-        push_answer(self.sends.to(to), id, body, MOST_ANSWER_BYTES);
+    /// Adds the answer to another node's request. A turn holds few large ones, which are in memory
+    /// before the peer's queue can refuse them.
+    pub(crate) fn reply(&mut self, to: NodeId, id: RequestId, answer: &Answer) {
+        put_reply(&mut self.encoded, answer);
+        push_answer(self.sends.to(to), id, &self.encoded, MOST_ANSWER_BYTES);
+        self.encoded.clear();
+        self.encoded.shrink_to(MOST_KEPT_BYTES);
     }
 }
 

@@ -5,7 +5,7 @@ use crate::admission::ticket::Ticket;
 use crate::config::LARGEST_BODY;
 use crate::error::RequestError;
 use crate::request::answers::Place;
-use crate::request::encoding::{encode_replies, encode_reply};
+use crate::request::encoding::encode_replies;
 use crate::request::kind::Answer;
 use crate::state_machine::CapturedState;
 use crate::turn::Turn;
@@ -118,9 +118,7 @@ impl Responder {
         match self {
             Self::Local { sender, .. } => drop(sender.send(answer)),
             Self::Gathered { place, .. } => turn.callers.add(place.answer(answer)),
-            Self::Remote { node, id, .. } => {
-                turn.reply(node, id, &encode_reply(&fitting(answer)));
-            }
+            Self::Remote { node, id, .. } => turn.reply(node, id, &fitting(answer)),
             Self::Batched { reply, number, .. } => reply.set(turn, number, answer),
             // It is answered by a state, so what comes here is a refusal.
             Self::Capture(capture) => {

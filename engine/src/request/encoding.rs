@@ -15,7 +15,16 @@ const TRANSFER: u8 = 32;
 const READ_LOCAL: u8 = 64;
 
 /// Encodes a request: one byte for the kind, then the command or query.
+#[cfg(any(test, feature = "internals"))]
+#[must_use]
 pub fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + body.len());
+    put_request(&mut bytes, kind, body);
+    bytes
+}
+
+/// Appends an encoded request.
+pub(crate) fn put_request(bytes: &mut Vec<u8>, kind: RequestKind, body: &[u8]) {
     let tag = match kind {
         RequestKind::Propose => 0,
         RequestKind::ProposeAll => PROPOSE_ALL,
@@ -30,10 +39,8 @@ pub fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
             READ | anywhere | (u8::from(lease) * READ_ON_LEASE)
         }
     };
-    let mut bytes = Vec::with_capacity(1 + body.len());
     bytes.put_u8(tag);
     bytes.put_slice(body);
-    bytes
 }
 
 /// Decodes what [`encode_request`] wrote. `None` for anything else.
@@ -100,7 +107,8 @@ pub fn encode_reply(result: &Result<Bytes, RequestError>) -> Vec<u8> {
     bytes
 }
 
-fn put_reply(bytes: &mut Vec<u8>, result: &Result<Bytes, RequestError>) {
+/// Appends an encoded answer.
+pub(crate) fn put_reply(bytes: &mut Vec<u8>, result: &Result<Bytes, RequestError>) {
     match result {
         Ok(answer) => {
             bytes.put_u8(0);

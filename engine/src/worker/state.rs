@@ -13,7 +13,6 @@ use crate::peers::Peers;
 use crate::replica::call::{Call, EndedCall};
 use crate::replica::event::{GroupEvent, offered_snapshot};
 use crate::replica::group::{Group, Shared};
-use crate::request::encoding::encode_reply;
 use crate::state_machine::ApplyOn;
 use crate::turn::Turn;
 use crate::turn::gone::GoneReplica;
@@ -378,7 +377,7 @@ impl WorkerState {
         if let Some(slot) = self.replicas.slot_of(group) {
             return self.replicas.post_at(slot, event);
         }
-        self.turn.reply(node, id, &encode_reply(&Err(RequestError::NoSuchGroup(group))));
+        self.turn.reply(node, id, &Err(RequestError::NoSuchGroup(group)));
     }
 
     /// Batches of these writes are durable, but for what the log refused: a replica whose writes it
