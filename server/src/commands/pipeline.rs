@@ -54,7 +54,7 @@ pub struct Pipeline {
     /// Whether reads are served by this node's replicas.
     reads_here: bool,
     /// The requests of this round, by the places of their answers.
-    round: Vec<usize>,
+    round: SmallVec<[usize; 2]>,
     /// How many of them have no answer.
     missing: usize,
     /// Whether the first round has begun.

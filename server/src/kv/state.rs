@@ -59,8 +59,8 @@ impl<K> State<K> {
 
 impl<K: ReadKeys> State<K> {
     /// Answers an encoded [`Query`](super::Query) with an encoded [`Answer`].
-    pub(super) fn query(&self, query: &[u8]) -> Result<Bytes, K::Error> {
-        let answer = match Question::decode(query) {
+    pub(super) fn query(&self, query: &Bytes) -> Result<Bytes, K::Error> {
+        let answer = match Question::decode_shared(query) {
             Ok(question) => self.ask(&question, Some(&self.time))?,
             Err(_) => Answer::Failed(Failure::Malformed),
         };

@@ -69,7 +69,7 @@ impl Store {
 
     /// Answers an encoded [`Query`](super::Query) with an encoded [`Answer`](super::Answer).
     #[must_use]
-    pub fn query(&self, query: &[u8]) -> Bytes {
+    pub fn query(&self, query: &Bytes) -> Bytes {
         certain(self.state.query(query))
     }
 

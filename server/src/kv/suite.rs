@@ -34,7 +34,7 @@ impl AnyStore for Store {
     }
 
     fn query(&self, query: &[u8]) -> Bytes {
-        Self::query(self, query)
+        Self::query(self, &Bytes::copy_from_slice(query))
     }
 
     fn admission(&self) -> StoreAdmission {

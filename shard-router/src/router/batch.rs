@@ -52,7 +52,7 @@ pub struct RoutedBatch {
     open: usize,
     /// The first attempts, by the places of their parcels in `first`.
     answers: Answers,
-    first: Vec<usize>,
+    first: SmallVec<[usize; 2]>,
     /// Those that go on alone, made when there is the first.
     alone: Option<JoinSet<(usize, Result<Bytes, RouteError>)>>,
     /// What became of requests that have waited for too long.
@@ -92,7 +92,7 @@ impl RoutedBatch {
         let map = Arc::clone(&routes.map);
         let mut parcels = pack(requests);
         let mut batch = inner.node.batch();
-        let mut first = Vec::with_capacity(parcels.len());
+        let mut first = SmallVec::with_capacity(parcels.len());
         let mut cut_off = Vec::new();
         let mut reached = SmallVec::<[(NodeId, bool); 4]>::new();
         for (place, parcel) in parcels.iter_mut().enumerate() {

@@ -46,7 +46,7 @@ fn carried_out(input: &mut Unstructured<'_>) -> Result<()> {
         let length = usize::from(input.arbitrary::<u8>()?).min(input.len());
         let bytes = input.bytes(length)?;
         if is_query {
-            answered(&one.query(bytes));
+            answered(&one.query(&Bytes::copy_from_slice(bytes)));
             continue;
         }
         let Ok(Proposal { stamp_ms, database, command }) = Proposal::decode(bytes) else {

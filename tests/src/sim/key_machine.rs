@@ -76,7 +76,7 @@ impl Notes {
 
     /// Has a store answer a query, and notes it. The answer begins with how many commands the state
     /// reflects.
-    fn answer(&self, query: Bytes, ask: impl Fn(&[u8]) -> Bytes) -> Bytes {
+    fn answer(&self, query: Bytes, ask: impl Fn(&Bytes) -> Bytes) -> Bytes {
         let (count, answer) = (count_of(&ask), ask(&query));
         let now_ms = self.clock.now_ms();
         let whole = [&count.to_le_bytes()[..], &answer].concat();
@@ -90,7 +90,7 @@ impl Notes {
 }
 
 /// How many commands a store reflects that answers by `ask`.
-pub(super) fn count_of(ask: &impl Fn(&[u8]) -> Bytes) -> u64 {
+pub(super) fn count_of(ask: &impl Fn(&Bytes) -> Bytes) -> u64 {
     let query = Query::Get { key: COUNT, limit_bytes: LONGEST_VALUE_BYTES };
     match Answer::decode(&ask(&query.encode_in(COUNT_DATABASE))) {
         Ok(Answer::Value(None)) => 0,
@@ -244,8 +244,8 @@ struct KeyReader {
 impl StateReader for KeyReader {
     fn query(&self, mut query: Bytes) -> io::Result<Bytes> {
         take_query_id(&mut query);
-        let ask = |query: &[u8]| {
-            let answer = self.inner.query(Bytes::copy_from_slice(query));
+        let ask = |query: &Bytes| {
+            let answer = self.inner.query(query.clone());
             answer.expect("tables in memory can be read")
         };
         Ok(self.notes.answer(query, ask))

@@ -87,7 +87,7 @@ impl KeyBook {
         let time = GroupTime::new(Arc::new(NodeClock::manual(0)));
         let mut store = Store::timed(Arc::default(), Arc::new(time));
         store.restore(&mut content).expect("a snapshot can be taken over");
-        let count = count_of(&|query: &[u8]| store.query(query));
+        let count = count_of(&|query: &Bytes| store.query(query));
         for key in self.keys.keys().cloned().collect::<Vec<_>>() {
             let query = Query::Get { key, limit_bytes: LONGEST_VALUE_BYTES }.encode();
             let answer = Answer::decode(&store.query(&query)).expect("stores answer");

@@ -1,8 +1,8 @@
 //! The encoding of answers.
 
-use super::{build, open, read_database, start};
+use super::{build, open, read_database};
 use crate::kv::message::{Answer, DatabaseSize, Expiry, Failure, VERSION};
-use crate::kv::wire::{Reader, WireError};
+use crate::kv::wire::{Reader, WireError, Writer};
 use bytes::Bytes;
 
 impl Answer {
@@ -12,9 +12,14 @@ impl Answer {
         match self {
             Self::Done => Bytes::from_static(&[VERSION, 0]),
             Self::Integer(value) => build(1, |w| w.signed(*value)),
-            Self::Value(value) => {
-                let mut writer = start(2, value.as_ref().map_or(0, Bytes::len));
-                writer.optional(value.as_ref());
+            Self::Value(None) => Bytes::from_static(&[VERSION, 2, 0]),
+            Self::Value(Some(value)) => {
+                // Room that is left over would cost another allocation.
+                let length_bytes = logboat_varint::bytes(value.len() as u64);
+                let mut writer = Writer::with_capacity(3 + length_bytes + value.len());
+                writer.byte(VERSION);
+                writer.byte(2);
+                writer.optional(Some(value));
                 writer.finish()
             }
             Self::Values(values) => build(3, |w| {

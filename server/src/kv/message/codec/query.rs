@@ -151,7 +151,19 @@ impl Question {
     /// # Errors
     /// Anything else is refused with the reason.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let (tag, reader) = open(Reader::copying(bytes))?;
+        Self::read(Reader::copying(bytes))
+    }
+
+    /// Like [`decode`](Self::decode), but keys share the buffer of `bytes`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decode_shared(bytes: &Bytes) -> Result<Self, WireError> {
+        Self::read(Reader::sharing(bytes))
+    }
+
+    fn read(reader: Reader<'_>) -> Result<Self, WireError> {
+        let (tag, reader) = open(reader)?;
         let (database, tag, mut r) = in_database(tag, reader)?;
         let query = Query::read(tag, &mut r)?;
         r.finish().map(|()| Self { database, query })
