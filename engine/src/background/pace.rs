@@ -4,10 +4,11 @@
 //! A thread that copies for long takes a processor from those that serve requests: it keeps one for
 //! milliseconds before the scheduler lets others have it. So whoever copies does so in small pieces
 //! and rests after each: for as long as the piece takes at the node's rate, and for as long as it
-//! has taken, so that no copy takes more than half of a processor. A rest that ends late tells that
-//! processors are short, and is followed by another one as long.
+//! has had a processor, so that no copy takes more than half of one. A rest that ends late tells
+//! that processors are short, and is followed by another one as long.
 
 use parking_lot::{Condvar, Mutex};
+use rustix::time::{ClockId, clock_gettime};
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ const TIMER_SLACK: Duration = Duration::from_micros(200);
 
 /// The longest rest on account of others. A copy gets on, however busy the machine.
 const MOST_YIELDED: Duration = Duration::from_millis(20);
+
+/// How far copies may fall behind the rate and catch up, since a disk kept them waiting.
+const MOST_BEHIND: Duration = Duration::from_millis(10);
 
 /// The paces of a node: both directions have the same rate, each for itself.
 #[derive(Clone)]
@@ -80,32 +84,39 @@ impl Pace {
         self.ended.notify_all();
     }
 
-    /// Rests after a piece that counts for so many bytes at the rate, and on which the thread has
-    /// worked since `began`.
-    fn rest(&self, bytes: usize, began: Instant) {
+    /// Rests after a piece that counts for so many bytes at the rate, and for which the thread has
+    /// had a processor for so long.
+    fn rest(&self, bytes: usize, worked: Duration) {
         let mut state = self.state.lock();
         let now = Instant::now();
-        let until = state.until(bytes, began, now);
+        let until = state.until(bytes, worked, now);
         if state.is_over || until < now + LEAST_REST {
             return;
         }
         if self.ended.wait_until(&mut state, until).timed_out() {
-            let late = until.elapsed();
+            let late = until.elapsed().min(MOST_YIELDED);
             if late > TIMER_SLACK && !state.is_over {
-                self.ended.wait_for(&mut state, late.min(MOST_YIELDED));
+                let until = Instant::now() + late;
+                // Nothing of that is caught up.
+                state.taken_until = state.taken_until.max(until);
+                self.ended.wait_until(&mut state, until);
             }
         }
     }
 }
 
 impl State {
-    /// Until when to rest. The time in which nothing was copied earns nothing, so that no copy
-    /// begins with a burst.
-    fn until(&mut self, bytes: usize, began: Instant, now: Instant) -> Instant {
+    /// Until when to rest. The time in which nothing was copied earns next to nothing, so that no
+    /// copy begins with a burst.
+    fn until(&mut self, bytes: usize, worked: Duration, now: Instant) -> Instant {
+        let rested = now + worked.min(MOST_YIELDED);
+        if bytes == 0 {
+            return rested;
+        }
         let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_s.max(1) as f64);
-        self.taken_until = self.taken_until.max(began) + takes;
-        let worked = now.saturating_duration_since(began);
-        self.taken_until.max(now + worked.min(MOST_YIELDED))
+        let earliest = now.checked_sub(MOST_BEHIND).unwrap_or(now);
+        self.taken_until = self.taken_until.max(earliest) + takes;
+        self.taken_until.max(rested)
     }
 }
 
@@ -114,15 +125,16 @@ pub(crate) struct Copying {
     pace: Arc<Pace>,
     /// Whether the bytes count at the rate. They do so once on their way through a node.
     is_counted: bool,
-    /// When the piece was begun that is under way, and its bytes until now.
-    began: Instant,
+    /// How long the thread had had a processor when the piece was begun that is under way.
+    began: Duration,
+    /// The bytes of that piece until now.
     bytes: usize,
 }
 
 impl Copying {
     /// A copy whose bytes count at the rate.
     pub(crate) fn counted(pace: &Arc<Pace>) -> Self {
-        Self { pace: Arc::clone(pace), is_counted: true, began: Instant::now(), bytes: 0 }
+        Self { pace: Arc::clone(pace), is_counted: true, began: processor_time(), bytes: 0 }
     }
 
     /// One whose bytes have been counted before, or will be.
@@ -130,9 +142,9 @@ impl Copying {
         Self { is_counted: false, ..Self::counted(pace) }
     }
 
-    /// The thread has done something else since the last piece.
+    /// The thread has done something else since the last piece, or is another one.
     pub(crate) fn begin(&mut self) {
-        self.began = Instant::now();
+        self.began = processor_time();
     }
 
     /// So many bytes have been copied. Rests if that makes a piece, or `is_last`.
@@ -140,10 +152,16 @@ impl Copying {
         self.bytes += bytes;
         if self.bytes >= PIECE_BYTES || is_last {
             let bytes = std::mem::take(&mut self.bytes);
-            self.pace.rest(if self.is_counted { bytes } else { 0 }, self.began);
-            self.began = Instant::now();
+            let worked = processor_time().saturating_sub(self.began);
+            self.pace.rest(if self.is_counted { bytes } else { 0 }, worked);
+            self.begin();
         }
     }
+}
+
+/// How long this thread has had a processor since it began.
+fn processor_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// A reader that rests in between.
@@ -176,24 +194,27 @@ mod tests {
     fn all_copies_together_keep_to_the_rate_and_none_begins_with_a_burst() {
         let start = Instant::now();
         let mut state = state(RATE, start);
-        let half = RATE as usize / 2;
+        let mut until = |now| state.until(RATE as usize / 2, Duration::ZERO, now);
         // Two copies at the same time.
-        assert_eq!(state.until(half, start, start + MS), start + 500 * MS);
-        assert_eq!(state.until(half, start, start + MS), start + 1_000 * MS);
-        // What was worked on meanwhile is part of the time that it takes.
-        let next = start + 1_000 * MS;
-        assert_eq!(state.until(half, next, next + 2 * MS), start + 1_500 * MS);
-        let late = start + 9_000 * MS;
-        assert_eq!(state.until(half, late, late + MS), late + 500 * MS);
+        assert_eq!(until(start), start + 500 * MS);
+        assert_eq!(until(start), start + 1_000 * MS);
+        // One that a disk has kept waiting.
+        assert_eq!(until(start + 1_005 * MS), start + 1_500 * MS);
+        let later = start + 9_000 * MS;
+        assert_eq!(until(later), later + 500 * MS - MOST_BEHIND);
     }
 
     #[test]
     fn a_copy_rests_as_long_as_it_works_but_gets_on() {
         let start = Instant::now();
         let mut state = state(u64::MAX, start);
-        assert_eq!(state.until(1 << 20, start, start + 3 * MS), start + 6 * MS);
-        let slow = start + 900 * MS;
-        assert_eq!(state.until(1 << 20, start, slow), slow + MOST_YIELDED);
+        let later = start + 100 * MS;
+        assert_eq!(state.until(1 << 20, 3 * MS, later), later + 3 * MS);
+        assert_eq!(state.until(1 << 20, 900 * MS, later), later + MOST_YIELDED);
+        // What others copy at the rate is nothing to one that is not counted.
+        state.bytes_per_s = 1;
+        state.until(1 << 20, Duration::ZERO, later);
+        assert_eq!(state.until(0, MS, later), later + MS);
     }
 
     #[test]
