@@ -156,7 +156,8 @@ async fn another_cluster_of_the_same_name_talks_nobody_out_of_its_own() {
     assert_eq!(standing(known[1]).await, "null");
     // One of the addresses that it knows belongs to the other cluster now.
     let refused = joining(&here.1, &own[1]).rejoin(&healthy, "nothing", &[]).await;
-    assert!(matches!(&refused, Err(JoinError::Refused(it)) if it.contains("another data")));
+    let other = "the data directory belongs to cluster";
+    assert!(matches!(&refused, Err(JoinError::Refused(it)) if it.contains(other)), "{refused:?}");
     assert!(healthy.join("IDENTITY").exists() && !healthy.join("REJOIN").exists());
     stop_all(here.0.into_iter().chain(elsewhere.0)).await;
 }

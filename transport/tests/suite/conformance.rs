@@ -154,10 +154,13 @@ fn everything_arrives_as_it_was_sent(start: Start) {
     let pair = Pair::connected(start);
     let mut expected = Vec::new();
     let mut outgoing = Outgoing::new();
-    for message in every_message() {
-        outgoing.push_message(GroupId(7), &message);
-        expected.push(Parcel::Message { group: GroupId(7), message });
+    let is_offer = |message: &Message| matches!(message.payload, Payload::Snapshot { .. });
+    let (offers, others): (Vec<_>, Vec<_>) = every_message().into_iter().partition(is_offer);
+    for message in offers.iter().chain(&others) {
+        outgoing.push_message(GroupId(7), message);
     }
+    let parcel = |message| Parcel::Message { group: GroupId(7), message };
+    expected.extend(others.into_iter().map(parcel));
     outgoing.push_request(RequestId(1), GroupId(3), b"request");
     expected.push(Parcel::Request {
         id: RequestId(1),
@@ -166,7 +169,8 @@ fn everything_arrives_as_it_was_sent(start: Start) {
     });
     outgoing.push_snapshot_refused(GroupId(4), LogId::default());
     expected.push(Parcel::SnapshotRefused { group: GroupId(4), last: LogId::default() });
-    // Replies have frames of their own, behind the others.
+    // Replies and offers have frames of their own, behind the others.
+    expected.extend(offers.into_iter().map(parcel));
     outgoing.push_reply(RequestId(2), b"reply");
     expected.push(Parcel::Reply { id: RequestId(2), body: Bytes::from_static(b"reply") });
     pair.send(outgoing).unwrap();
