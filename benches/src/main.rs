@@ -18,6 +18,7 @@ mod replace;
 mod report;
 mod resp;
 mod restarts;
+mod rivals;
 mod servers;
 mod throughput;
 mod timeline;
@@ -63,6 +64,8 @@ enum Bench {
     Plan(plan::Options),
     /// Clients of a server that speaks the Redis protocol.
     Resp(resp::Options),
+    /// Clients of an etcd or a ZooKeeper, to be run beside those.
+    Rivals(rivals::Options),
     /// What a command costs in the Redis front, stage by stage.
     Front(front::Options),
     /// What the disk takes of synced writes.
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Bench::Expiry(options) => expiry::run(&options),
         Bench::Plan(options) => plan::run(&options),
         Bench::Resp(options) => resp::run(&options),
+        Bench::Rivals(options) => rivals::run(&options),
         Bench::Front(options) => front::run(&options),
         Bench::Disk(options) => disk::run(&options),
         Bench::Wal(options) => wal::run(&options),
