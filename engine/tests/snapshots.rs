@@ -7,6 +7,7 @@ mod common;
 use bytes::Bytes;
 use common::{Cluster, TestResult, number, pause};
 use logboat::{GroupId, GroupSpec, NodeId, SnapshotWriter, StateMachine};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 /// What a state takes.
@@ -43,6 +44,37 @@ impl StateMachine for Large {
         let is_whole = state == vec![count[0]; STATE_BYTES];
         if is_whole { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
+}
+
+/// Within a term every entry behind the leader's own is a command, so the count of a state tells
+/// its entry.
+#[tokio::test]
+async fn a_state_that_any_replica_captures_is_that_of_its_entry_and_lacks_nothing() -> TestResult {
+    const GROUP: GroupId = GroupId(5);
+    let cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    let mut offsets = BTreeMap::new();
+    for node in cluster.ids().repeat(10) {
+        let replica = cluster.handle(node, GROUP);
+        let acknowledged = number(&cluster.propose(GROUP, b"+").await);
+        let (captured, _) = tokio::join!(replica.capture(None), cluster.propose(GROUP, b"+"));
+        // While another leader is elected there is none.
+        let Ok(captured) = captured else { continue };
+        let mut state = Vec::new();
+        captured.writer.unwrap()(&mut state)?;
+        let (last, count) = (captured.last, number(&Bytes::from(state)));
+        assert!(count >= acknowledged, "{count} of {acknowledged} at {last}");
+        let offset = last.index.0 - count;
+        assert_eq!(*offsets.entry(last.term).or_insert(offset), offset, "{count} at {last}");
+
+        // What is known is not captured again, wherever it is asked for.
+        let newest = cluster.handle(cluster.leader(GROUP).await, GROUP).capture(None).await;
+        let Ok(newest) = newest else { continue };
+        let Ok(again) = replica.capture(Some(newest.last)).await else { continue };
+        assert_eq!(again.writer.is_none(), again.last == newest.last);
+    }
+    assert!(!offsets.is_empty(), "no state was captured");
+    Ok(())
 }
 
 /// The network is faster than any disk here, and a sender had no way to know: it sent what the
