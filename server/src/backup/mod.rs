@@ -6,8 +6,8 @@
 //! is no backup. Files are written under other names (`.part`) and renamed when they are whole.
 //!
 //! All that is said of a group by a backup is true of one moment, and holds all that was
-//! acknowledged before the copy of that group was begun. Groups are copied one after the other, so
-//! the moments differ between them.
+//! acknowledged before the copy of that group was begun. Groups are copied a few at a time,
+//! so the moments differ between them.
 //!
 //! A node hands out copies through its admin port, and takes keys in there ([`pages`]). The two
 //! commands are programs apart from the cluster ([`save`], [`restore`]), which reach it in no other

@@ -1,4 +1,4 @@
-//! `logboat backup`: all groups of a cluster are copied, one after the other.
+//! `logboat backup`: all groups of a cluster are copied, a few at once.
 
 use super::directory;
 use super::group_file::{CopyError, Written, verify, write};
@@ -13,12 +13,13 @@ use crate::layout::Partition;
 use crate::output::{Failure, print};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 /// How often a part of a copy is asked for before the copy is begun anew.
@@ -26,6 +27,9 @@ const PART_ATTEMPTS: usize = 5;
 
 /// How often a group is tried that is begun and never ends.
 const GROUP_ATTEMPTS: usize = 100;
+
+/// How many groups are copied at once: one is written while another is synced.
+const AT_ONCE: usize = 4;
 
 /// How many of the groups are named that are missing.
 const NAMED: usize = 16;
@@ -42,7 +46,7 @@ pub(crate) struct BackupOptions {
     /// again: their files are shared by both, or copied from there.
     #[arg(long, value_name = "DIR")]
     since: Option<PathBuf>,
-    /// Copy no more than so many MiB a second.
+    /// Copy no more than so many MiB a second, all groups together.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     mib_per_s: Option<u64>,
     /// How many seconds to try again where nothing gets on.
@@ -70,6 +74,7 @@ pub(crate) fn run(options: BackupOptions) -> Result<(), Failure> {
         partition: layout.partition.parse()?,
         pace: Pace::new(mib_per_s),
         earlier,
+        got_on: Mutex::new(Instant::now()),
     };
     let began_at_ms = now_ms();
     let (groups, reused) = saving.groups(&layout.groups, patience, &bar)?;
@@ -172,51 +177,64 @@ struct Saving<'a> {
     partition: Partition,
     pace: Pace,
     earlier: Option<Earlier>,
+    /// When something came last.
+    got_on: Mutex<Instant>,
 }
 
 impl Saving<'_> {
-    /// Copies all groups. Those that can't be copied come again when the others have had their
-    /// turn, until nothing has got on for too long. Returns how many were copied before.
+    /// Copies all groups, some at once. Those that can't be copied come again when the others have
+    /// had their turn, until nothing has got on for too long. Returns how many were copied before.
     fn groups(
         &self,
         groups: &[GroupRange],
         patience: Duration,
         bar: &ProgressBar,
     ) -> Result<(Vec<GroupCopy>, usize), Failure> {
-        let mut waiting: VecDeque<_> = groups.iter().map(|group| (group, 0)).collect();
-        let mut copies = BTreeMap::new();
-        let mut reused = 0;
-        let mut got_on = Instant::now();
-        while let Some((group, attempt)) = waiting.pop_front() {
-            match self.group(group, attempt, &mut got_on) {
-                Ok((copy, is_reused)) => {
-                    reused += usize::from(is_reused);
-                    copies.insert(group.id, copy);
-                    got_on = Instant::now();
-                    bar.inc(1);
-                }
-                Err(CopyError::Ends(error)) => return Err(error),
-                Err(CopyError::Again(reason)) => {
-                    waiting.push_back((group, attempt + 1));
-                    if got_on.elapsed() >= patience || attempt + 1 == GROUP_ATTEMPTS {
-                        let missing = waiting.iter().map(|(group, _)| group.id).collect();
-                        return Err(not_whole(groups.len(), missing, group.id, &reason));
+        let waiting = groups.iter().map(|group| (group, 0)).collect();
+        let work = Mutex::new(Work { waiting, copies: BTreeMap::new(), reused: 0, failure: None });
+        // Who fails at a group takes it up again, so nobody has to wait for work.
+        let copy = || {
+            loop {
+                let next = work.lock().next();
+                let Some((group, attempt)) = next else { break };
+                let copied = self.group(group, attempt);
+                let mut work = work.lock();
+                match copied {
+                    Ok((copy, is_reused)) => {
+                        work.reused += usize::from(is_reused);
+                        work.copies.insert(group.id, copy);
+                        *self.got_on.lock() = Instant::now();
+                        bar.inc(1);
                     }
-                    sleep(RETRY);
+                    Err(CopyError::Ends(error)) => work.fails(error),
+                    Err(CopyError::Again(reason)) => {
+                        work.waiting.push_back((group, attempt + 1));
+                        let is_late = self.got_on.lock().elapsed() >= patience;
+                        if is_late || attempt + 1 == GROUP_ATTEMPTS {
+                            let error = not_whole(groups, &work.copies, group.id, &reason);
+                            work.fails(error);
+                        }
+                        drop(work);
+                        sleep(RETRY);
+                    }
                 }
             }
+        };
+        thread::scope(|scope| {
+            (0..AT_ONCE).for_each(|_| drop(scope.spawn(copy)));
+        });
+        let Work { mut copies, reused, failure, .. } = work.into_inner();
+        match failure {
+            Some(error) => Err(error),
+            None => {
+                let in_order = groups.iter().filter_map(|group| copies.remove(&group.id));
+                Ok((in_order.collect(), reused))
+            }
         }
-        let in_order = groups.iter().filter_map(|group| copies.remove(&group.id));
-        Ok((in_order.collect(), reused))
     }
 
     /// Copies a group, unless it has not changed since the earlier backup.
-    fn group(
-        &self,
-        group: &GroupRange,
-        attempt: usize,
-        got_on: &mut Instant,
-    ) -> Result<(GroupCopy, bool), CopyError> {
+    fn group(&self, group: &GroupRange, attempt: usize) -> Result<(GroupCopy, bool), CopyError> {
         let known = self.earlier.as_ref().and_then(|it| it.sound(group, self.partition));
         let order = ExportOrder { known: known.map(|copy| copy.last), attempt };
         let page: Result<ExportPage, _> =
@@ -231,7 +249,7 @@ impl Saving<'_> {
             earlier.share(copy, self.directory).map_err(CopyError::Ends)?;
             return Ok((GroupCopy { copied_at_ms, ..copy.clone() }, true));
         };
-        let mut parts = Parts::new(self.session, (node, export), &self.pace, got_on);
+        let mut parts = Parts::new(self, (node, export));
         let written = write(self.directory, group.id, self.partition, &mut parts);
         let end = match parts.ended {
             Some(Ok(end)) => end,
@@ -265,11 +283,37 @@ fn failed(error: CallError) -> CopyError {
     }
 }
 
+/// What is left to do of a backup, and what was done.
+struct Work<'a> {
+    /// Groups, with how often each was tried.
+    waiting: VecDeque<(&'a GroupRange, usize)>,
+    copies: BTreeMap<u64, GroupCopy>,
+    reused: usize,
+    failure: Option<Failure>,
+}
+
+impl<'a> Work<'a> {
+    fn next(&mut self) -> Option<(&'a GroupRange, usize)> {
+        if self.failure.is_some() { None } else { self.waiting.pop_front() }
+    }
+
+    /// What failed first is what is told.
+    fn fails(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+    }
+}
+
 /// What is said of a backup that has come to no end.
-fn not_whole(groups: usize, mut missing: Vec<u64>, last: u64, reason: &str) -> Failure {
-    missing.sort_unstable();
+fn not_whole(
+    groups: &[GroupRange],
+    copies: &BTreeMap<u64, GroupCopy>,
+    last: u64,
+    reason: &str,
+) -> Failure {
+    let missing = groups.iter().map(|group| group.id).filter(|id| !copies.contains_key(id));
+    let missing: Vec<_> = missing.collect();
     let named: Vec<_> = missing.iter().take(NAMED).map(ToString::to_string).collect();
-    let (count, named) = (missing.len(), named.join(", "));
+    let (count, groups, named) = (missing.len(), groups.len(), named.join(", "));
     let others = if count > NAMED { ", and others" } else { "" };
     let file = file_of(last);
     format!(
@@ -281,7 +325,7 @@ fn not_whole(groups: usize, mut missing: Vec<u64>, last: u64, reason: &str) -> F
 
 /// The parts of a copy, as they are fetched.
 struct Parts<'a> {
-    session: &'a AdminSession,
+    saving: &'a Saving<'a>,
     /// The node that holds the copy ready, and its number there.
     copy: (u64, u64),
     /// The number of the next part.
@@ -291,20 +335,11 @@ struct Parts<'a> {
     read: usize,
     /// The end of the copy, or why there is none.
     ended: Option<Result<EndPage, CopyError>>,
-    pace: &'a Pace,
-    /// When something came last.
-    got_on: &'a mut Instant,
 }
 
 impl<'a> Parts<'a> {
-    fn new(
-        session: &'a AdminSession,
-        copy: (u64, u64),
-        pace: &'a Pace,
-        got_on: &'a mut Instant,
-    ) -> Self {
-        let (number, part, read, ended) = (0, Vec::new(), 0, None);
-        Self { session, copy, number, part, read, ended, pace, got_on }
+    fn new(saving: &'a Saving<'a>, copy: (u64, u64)) -> Self {
+        Self { saving, copy, number: 0, part: Vec::new(), read: 0, ended: None }
     }
 
     /// Fetches the next part. The same may be asked for again, so an answer that was lost is not
@@ -314,7 +349,7 @@ impl<'a> Parts<'a> {
         let path = format!("/exports/{node}/{export}/{}", self.number);
         let mut attempt = 1;
         let answer = loop {
-            match self.session.post_bytes(&path, "text/plain", &[]) {
+            match self.saving.session.post_bytes(&path, "text/plain", &[]) {
                 Ok(answer) => break answer,
                 Err(error) if error.is_transient() && attempt < PART_ATTEMPTS => {
                     attempt += 1;
@@ -323,12 +358,12 @@ impl<'a> Parts<'a> {
                 Err(error) => return Err(failed(error)),
             }
         };
-        *self.got_on = Instant::now();
+        *self.saving.got_on.lock() = Instant::now();
         if answer.is_json {
             self.ended = Some(Ok(answer.parsed().map_err(failed)?));
             return Ok(());
         }
-        self.pace.wait_for(answer.body.len());
+        self.saving.pace.wait_for(answer.body.len());
         (self.part, self.read) = (answer.body, 0);
         self.number += 1;
         Ok(())
@@ -353,20 +388,27 @@ impl Read for Parts<'_> {
     }
 }
 
-/// Bounds how fast copies come.
+/// Bounds how fast copies come, all together.
 struct Pace {
     bytes_per_s: Option<u64>,
+    /// When all that has come may have come.
+    even: Mutex<Instant>,
 }
 
 impl Pace {
     fn new(mib_per_s: Option<u64>) -> Self {
-        Self { bytes_per_s: mib_per_s.map(|mib| mib.saturating_mul(1 << 20)) }
+        let bytes_per_s = mib_per_s.map(|mib| mib.saturating_mul(1 << 20));
+        Self { bytes_per_s, even: Mutex::new(Instant::now()) }
     }
 
     /// Waits as long as so many bytes may take.
     fn wait_for(&self, bytes: usize) {
-        if let Some(bytes_per_s) = self.bytes_per_s {
-            sleep(Duration::from_secs_f64(bytes as f64 / bytes_per_s as f64));
-        }
+        let Some(bytes_per_s) = self.bytes_per_s else { return };
+        let now = Instant::now();
+        let mut even = self.even.lock();
+        *even = now.max(*even) + Duration::from_secs_f64(bytes as f64 / bytes_per_s as f64);
+        let wait = even.saturating_duration_since(now);
+        drop(even);
+        sleep(wait);
     }
 }

@@ -28,7 +28,7 @@ use xxhash_rust::xxh3::Xxh3;
 const PART_BYTES: usize = 1 << 20;
 
 /// How many copies a node writes at once. Each holds a thread and a captured state.
-const MOST_AT_ONCE: usize = 4;
+const MOST_AT_ONCE: usize = 8;
 
 /// A copy of which no part was fetched for so long is given up.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);
@@ -432,7 +432,8 @@ mod tests {
         assert!(!exports.end_if_idle(copies[0], IDLE_LIMIT));
         assert!(copies[1..].iter().all(|copy| exports.end_if_idle(*copy, Duration::ZERO)));
         // The writers, which are threads, find out.
-        let _places = Arc::clone(&exports.places).acquire_many_owned(3).await.unwrap();
+        let _places =
+            Arc::clone(&exports.places).acquire_many_owned(MOST_AT_ONCE as u32 - 1).await.unwrap();
         assert!(is_gone(&exports.part(copies[1], 0).await));
     }
 
