@@ -109,6 +109,7 @@ pub mod internals {
     //! feature `internals` on; what stands here may change at any time.
 
     pub use crate::admission::{Admission, Permit};
+    pub use crate::background::arrivals::{Arrivals, Part};
     pub use crate::events::EventPublisher;
     pub use crate::founding::FoundingProgress;
     pub use crate::liveness::effects::{Grants, Sends, Surroundings, carry_out};

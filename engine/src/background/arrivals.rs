@@ -1,7 +1,7 @@
 //! Incoming snapshots: those that peers stream to this node, until they are whole and offered.
 
 use logboat_raft::{GroupId, LogId, NodeId};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How many snapshots of one peer may be arriving. A peer streams one at a time, and offers each
@@ -13,19 +13,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A part of a snapshot that has arrived, and its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
-    pub(crate) group: GroupId,
-    pub(crate) from: NodeId,
+pub struct Part {
+    /// The group.
+    pub group: GroupId,
+    /// Its sender.
+    pub from: NodeId,
     /// The last entry that the snapshot covers.
-    pub(crate) last: LogId,
-    pub(crate) offset: u64,
-    pub(crate) bytes: u64,
+    pub last: LogId,
+    /// Where in the snapshot it begins, in bytes.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
 }
 
-/// The snapshots that are arriving, each with its receiver: at most one a group and sender, and
-/// [`MAX_A_PEER`] a peer. Which of two senders leads is the replica's to say, so neither is in the
-/// other's way.
-pub(crate) struct Arrivals<R>(HashMap<(GroupId, NodeId), Arrival<R>>);
+/// The snapshots that are arriving, each with its receiver: at most one a group and sender, and few
+/// a peer. Which of two senders leads is the replica's to say, so neither is in the other's way.
+pub struct Arrivals<R>(BTreeMap<(GroupId, NodeId), Arrival<R>>);
 
 struct Arrival<R> {
     last: LogId,
@@ -36,18 +39,20 @@ struct Arrival<R> {
     newest: Instant,
 }
 
-impl<R> Arrivals<R> {
-    pub(crate) fn new() -> Self {
-        Self(HashMap::new())
+impl<R> Default for Arrivals<R> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
     }
+}
 
+impl<R> Arrivals<R> {
     /// Whether another snapshot of `from` replaces the one that waits longest.
     fn is_full(&self, from: NodeId) -> bool {
         self.0.keys().filter(|(_, sender)| *sender == from).count() >= MAX_A_PEER
     }
 
     /// A snapshot begins to arrive, which replaces an earlier one of the group and sender.
-    pub(crate) fn begin(&mut self, part: Part, total_bytes: u64, receiver: R, now: Instant) {
+    pub fn begin(&mut self, part: Part, total_bytes: u64, receiver: R, now: Instant) {
         let Part { group, from, last, .. } = part;
         self.0.remove(&(group, from));
         if self.is_full(from) {
@@ -64,7 +69,7 @@ impl<R> Arrivals<R> {
     /// # Errors
     /// When no snapshot of the group is arriving from there; when the part does not follow the last
     /// one.
-    pub(crate) fn next(&mut self, part: Part, now: Instant) -> Result<&mut R, &'static str> {
+    pub fn next(&mut self, part: Part, now: Instant) -> Result<&mut R, &'static str> {
         let arrival = self.0.get_mut(&(part.group, part.from));
         let arrival = arrival.ok_or("its beginning is not here any more")?;
         if (arrival.last, arrival.offset) != (part.last, part.offset) {
@@ -76,17 +81,17 @@ impl<R> Arrivals<R> {
     }
 
     /// Gives a group's snapshots up.
-    pub(crate) fn forget(&mut self, group: GroupId) {
+    pub fn forget(&mut self, group: GroupId) {
         self.0.retain(|(of, _), _| *of != group);
     }
 
     /// Gives the snapshot of `from` up to `last` up.
-    pub(crate) fn spoil(&mut self, group: GroupId, from: NodeId, last: LogId) {
+    pub fn spoil(&mut self, group: GroupId, from: NodeId, last: LogId) {
         self.remove(group, from, last);
     }
 
     /// Takes the snapshot of `from` that ends with `last`, if it is whole.
-    pub(crate) fn take(&mut self, group: GroupId, from: NodeId, last: LogId) -> Option<R> {
+    pub fn take(&mut self, group: GroupId, from: NodeId, last: LogId) -> Option<R> {
         let arrival = self.remove(group, from, last)?;
         (arrival.offset == arrival.total_bytes).then_some(arrival.receiver)
     }
@@ -103,7 +108,7 @@ impl<R> Arrivals<R> {
     }
 
     /// Gives up the snapshots of which nothing came for too long.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub fn expire(&mut self, now: Instant) {
         self.0.retain(|_, arrival| now.saturating_duration_since(arrival.newest) < PATIENCE);
     }
 }
@@ -125,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_taken_when_it_is_whole() {
-        let (mut arrivals, now) = (Arrivals::new(), Instant::now());
+        let (mut arrivals, now) = (Arrivals::default(), Instant::now());
         begin(&mut arrivals, 1, now);
         assert_eq!(arrivals.next(part(1, 0), now), Ok(&mut 1));
         assert!(arrivals.next(part(1, 0), now).is_err(), "it came before");
@@ -138,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_a_former_leader_goes_on_to_send_spoils_nothing() {
-        let (mut arrivals, now) = (Arrivals::new(), Instant::now());
+        let (mut arrivals, now) = (Arrivals::default(), Instant::now());
         let former = Part { from: NodeId(3), ..part(1, 0) };
         arrivals.begin(former, 20, 0, now);
         assert_eq!(arrivals.next(former, now), Ok(&mut 0));
@@ -160,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_is_spoiled_or_of_a_group_that_goes_is_given_up() {
-        let (mut arrivals, now) = (Arrivals::new(), Instant::now());
+        let (mut arrivals, now) = (Arrivals::default(), Instant::now());
         for group in 1..=2 {
             begin(&mut arrivals, group, now);
             arrivals.begin(Part { from: NodeId(3), ..part(group, 0) }, 20, 0, now);
@@ -174,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_snapshots_of_a_peer_are_bounded_and_the_one_that_waits_longest_goes() {
-        let (mut arrivals, now) = (Arrivals::new(), Instant::now());
+        let (mut arrivals, now) = (Arrivals::default(), Instant::now());
         for group in 0..1_000 {
             begin(&mut arrivals, group, now + Duration::from_millis(group));
         }
@@ -185,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_a_lost_connection_left_unfinished_goes_and_what_is_whole_stays() {
-        let (mut arrivals, now) = (Arrivals::new(), Instant::now());
+        let (mut arrivals, now) = (Arrivals::default(), Instant::now());
         begin(&mut arrivals, 1, now);
         begin(&mut arrivals, 2, now);
         assert!(arrivals.next(part(2, 0), now).is_ok() && arrivals.next(part(2, 10), now).is_ok());

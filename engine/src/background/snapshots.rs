@@ -78,7 +78,7 @@ impl SnapshotThread {
             transport,
             workers,
             guard: guard.clone(),
-            arrivals: Arrivals::new(),
+            arrivals: Arrivals::default(),
             taken,
             refused: HashMap::new(),
             finishers: Finishers::new(guard.clone()),

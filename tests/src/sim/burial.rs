@@ -43,7 +43,7 @@ impl Process {
 
     /// The tombstone of a replica is durable: nothing is left of it, and another one may come.
     pub(super) fn replace(&mut self, hardware: &Hardware, group: GroupId, scene: &mut Scene) {
-        self.arriving.remove(&group);
+        self.incoming.forget(group);
         scene.elastic.damaged.remove(&(hardware.place, group));
         if self.storage.snapshots.remove(group).is_err() {
             return assert!(hardware.snapshots.is_cut(), "a snapshot can be removed");

@@ -65,7 +65,7 @@ impl Process {
                 Parcel::Founders { group, founders, asks } => {
                     self.founders_named(hardware, peer, group, (founders, asks), scene);
                 }
-                Parcel::Snapshot(chunk) => self.piece_arrived(peer, chunk),
+                Parcel::Snapshot(chunk) => self.piece_arrived(peer, chunk, scene),
                 Parcel::SnapshotTaken(_) => unreachable!("no piece waits for another here"),
                 Parcel::SnapshotRefused { group, last: _ } => {
                     self.post_to_group(group, GroupEvent::SnapshotSent { to: peer, meta: None });

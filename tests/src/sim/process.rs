@@ -14,7 +14,7 @@ use super::reads::ReadBook;
 use super::requests::Caller;
 use super::scene::{Event, Scene};
 use super::strangers::draw_stranger;
-use super::transfer::Arriving;
+use super::transfer::Incoming;
 use super::vigil::start_liveness;
 use super::wal::Writer;
 use super::worker::{Worker, WorkerEvent};
@@ -56,7 +56,7 @@ pub(super) struct Process {
     /// Until when the requests of these peers for support are not heard.
     pub(super) unsupported: BTreeMap<NodeId, u64>,
     pub(super) writer: Writer,
-    pub(super) arriving: BTreeMap<GroupId, Arriving>,
+    pub(super) incoming: Incoming,
     pub(super) shared: Arc<Shared>,
     pub(super) admission: Arc<Admission>,
     pub(super) waiting: Vec<(Caller, oneshot::Receiver<Result<Bytes, RequestError>>)>,
@@ -114,7 +114,7 @@ impl Process {
             leases: BTreeMap::new(),
             unsupported: BTreeMap::new(),
             writer: Writer::default(),
-            arriving: BTreeMap::new(),
+            incoming: Incoming::new(),
             shared: Arc::new(shared),
             admission: Admission::new(1 << 20),
             waiting: Vec::new(),

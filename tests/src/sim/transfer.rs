@@ -6,14 +6,15 @@ use super::options::Fault;
 use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
 use logboat::SnapshotWriter;
-use logboat::internals::{GroupEvent, SnapshotJob};
-use logboat_raft::{GroupId, LogId, Message, NodeId, Payload, SnapshotMeta};
+use logboat::internals::{Arrivals, GroupEvent, Part, SnapshotJob};
+use logboat_raft::{GroupId, Message, NodeId, Payload, SnapshotMeta};
 use logboat_storage::simulation::{SimSnapshotDisk, SimSnapshotFile};
 use logboat_storage::{
     OpenSnapshot, SnapshotError, SnapshotReceiver, SnapshotWriter as SnapshotFileWriter,
 };
 use logboat_transport::{Outgoing, SnapshotChunk};
 use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
 
 /// A snapshot file that is being written.
 pub(super) type WrittenFile = SnapshotFileWriter<SimSnapshotDisk>;
@@ -43,12 +44,22 @@ impl Departing {
     }
 }
 
-/// A peer's snapshot, while its pieces arrive and until it is offered.
-pub(super) struct Arriving {
-    from: NodeId,
-    last: LogId,
-    offset: u64,
-    receiver: SnapshotReceiver<SimSnapshotDisk>,
+/// The snapshots of peers, while their pieces arrive and until they are offered.
+pub(super) struct Incoming {
+    arrivals: Arrivals<SnapshotReceiver<SimSnapshotDisk>>,
+    /// When the simulation began, as the snapshot thread tells time.
+    origin: Instant,
+}
+
+impl Incoming {
+    pub(super) fn new() -> Self {
+        Self { arrivals: Arrivals::default(), origin: Instant::now() }
+    }
+
+    /// A group's replica is no more.
+    pub(super) fn forget(&mut self, group: GroupId) {
+        self.arrivals.forget(group);
+    }
 }
 
 impl Process {
@@ -155,21 +166,20 @@ impl Process {
     }
 
     /// Takes a piece. One that does not follow the last one spoils the snapshot.
-    pub(super) fn piece_arrived(&mut self, from: NodeId, chunk: SnapshotChunk) {
+    pub(super) fn piece_arrived(&mut self, from: NodeId, chunk: SnapshotChunk, scene: &Scene) {
         let SnapshotChunk { group, last, offset, total_bytes, data } = chunk;
-        if offset == 0 {
-            self.arriving.remove(&group);
-            if let Ok(receiver) = self.storage.snapshots.receive(group, last, total_bytes) {
-                self.arriving.insert(group, Arriving { from, last, offset: 0, receiver });
-            }
+        let Incoming { arrivals, origin } = &mut self.incoming;
+        let now = *origin + Duration::from_micros(scene.now);
+        arrivals.expire(now);
+        let part = Part { group, from, last, offset, bytes: data.len() as u64 };
+        if offset == 0
+            && let Ok(receiver) = self.storage.snapshots.receive(group, last, total_bytes)
+        {
+            arrivals.begin(part, total_bytes, receiver, now);
         }
-        let Some(arriving) = self.arriving.get_mut(&group) else {
-            return;
-        };
-        let follows = (arriving.from, arriving.last, arriving.offset) == (from, last, offset);
-        arriving.offset += data.len() as u64;
-        if !follows || arriving.receiver.write_all(&data).is_err() {
-            self.arriving.remove(&group);
+        let written = arrivals.next(part, now).is_ok_and(|it| it.write_all(&data).is_ok());
+        if !written {
+            arrivals.spoil(group, from, last);
         }
     }
 
@@ -186,9 +196,8 @@ impl Process {
             unreachable!("only offers come here");
         };
         let last = meta.last;
-        let arrived = self.arriving.remove(&group);
-        let arrived = arrived.filter(|arriving| (arriving.from, arriving.last) == (from, last));
-        let finish = |arriving: Arriving| finish(hardware, scene, || arriving.receiver.finish());
+        let arrived = self.incoming.arrivals.take(group, from, last);
+        let finish = |receiver: SnapshotReceiver<_>| finish(hardware, scene, || receiver.finish());
         let whole = arrived.map(finish).is_some_and(|finished| finished.is_ok());
         if hardware.snapshots.is_cut() {
             return;
