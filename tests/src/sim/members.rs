@@ -7,7 +7,7 @@ use super::options::Fault;
 use super::process::group_place;
 use super::scene::{Event, Heal, Scene, Target};
 use logboat::internals::{ChangeRequest, GroupEvent, Request, encode_change_request};
-use logboat_raft::{Change, Configuration, MemberRole, NodeId, ReplicaId, RoleKind};
+use logboat_raft::{Change, Configuration, GroupId, MemberRole, NodeId, ReplicaId, RoleKind};
 
 /// What the members of a group are to become, by several changes.
 #[derive(Clone, Debug)]
@@ -16,8 +16,10 @@ pub(super) enum Aim {
     Replace(NodeId, ReplicaId),
     /// Nobody votes of those who do now, and all others do.
     Exchange(Vec<NodeId>),
-    /// A node votes alone.
+    /// A node votes alone, whether it is a member yet or not.
     Alone(NodeId),
+    /// All nodes vote.
+    All,
 }
 
 impl Aim {
@@ -26,10 +28,11 @@ impl Aim {
         let voters = members.iter().filter(|member| member.role.is_voter());
         let voters: Vec<_> = voters.copied().collect();
         let one = voters.get(scene.random.place(voters.len().max(1)))?;
-        Some(match scene.random.below(4) {
+        Some(match scene.random.below(5) {
             0 | 1 => Self::Replace(one.node, one.replica),
             2 => Self::Exchange(voters.iter().map(|member| member.node).collect()),
-            _ => Self::Alone(one.node),
+            3 => Self::Alone(NodeId(scene.random.between(1, scene.plan.nodes as u64))),
+            _ => Self::All,
         })
     }
 
@@ -37,6 +40,11 @@ impl Aim {
     fn next(&self, configuration: &Configuration, nodes: u64) -> Vec<Change> {
         let members = configuration.members().iter();
         let voters = || members.clone().filter(|it| it.role.is_voter()).map(|it| it.node);
+        let learners = || members.clone().filter(|it| it.role == MemberRole::Learner);
+        let strangers = || {
+            let strangers = (1..=nodes).map(NodeId);
+            strangers.filter(|node| configuration.member(*node).is_none()).map(Change::AddLearner)
+        };
         match self {
             Self::Replace(node, replica) => {
                 let change = match configuration.member(*node) {
@@ -52,20 +60,24 @@ impl Aim {
             }
             Self::Exchange(former) => {
                 let leaving = voters().filter(|node| former.contains(node)).map(Change::Demote);
-                let strangers = (1..=nodes).map(NodeId);
-                let strangers = strangers.filter(|node| configuration.member(*node).is_none());
-                let added: Vec<_> = strangers.map(Change::AddLearner).collect();
+                let added: Vec<_> = strangers().collect();
                 if !added.is_empty() {
                     return added;
                 }
-                let learners = members.clone().filter(|it| it.role == MemberRole::Learner);
-                let learners = learners.filter(|it| !former.contains(&it.node));
-                let coming = learners.map(|it| Change::Promote(it.node));
+                let coming = learners().filter(|it| !former.contains(&it.node));
+                let coming = coming.map(|it| Change::Promote(it.node));
                 coming.chain(leaving).collect()
             }
             Self::Alone(node) => {
-                voters().filter(|voter| voter != node).map(Change::Demote).collect()
+                let coming = match configuration.role(*node) {
+                    None => return vec![Change::AddLearner(*node)],
+                    Some(MemberRole::Learner) => Some(Change::Promote(*node)),
+                    Some(_) => None,
+                };
+                let leaving = voters().filter(|voter| voter != node).map(Change::Demote);
+                coming.into_iter().chain(leaving).collect()
             }
+            Self::All => strangers().chain(learners().map(|it| Change::Promote(it.node))).collect(),
         }
     }
 }
@@ -90,12 +102,16 @@ pub(super) fn change(hosts: &mut [Host], scene: &mut Scene) -> bool {
 }
 
 fn ask(host: usize, place: usize, hosts: &mut [Host], scene: &mut Scene) -> bool {
-    let Host { process: Some(process), hardware, .. } = &mut hosts[host] else {
+    let Host { process: Some(process), .. } = &hosts[host] else {
         return false;
     };
     let cell = &process.cells[place];
-    let configuration = cell.group.raft().configuration();
-    let changes = choose(group_place(cell.id), configuration, scene);
+    let (group, configuration) = (cell.id, cell.group.raft().configuration());
+    let changes = choose(group_place(group), configuration, scene);
+    precede(host, group, &changes, hosts, scene);
+    let Host { process: Some(process), hardware, .. } = &mut hosts[host] else {
+        return false;
+    };
     let body = encode_change_request(&ChangeRequest::Make { from: None, changes });
     let Ok(permit) = process.admission.admit(body.len()) else {
         return false;
@@ -110,6 +126,26 @@ fn ask(host: usize, place: usize, hosts: &mut [Host], scene: &mut Scene) -> bool
         scene.after(soon, Target::World, Event::Interfere { host, place });
     }
     true
+}
+
+/// What comes just before a leader is asked for changes. It is cut off, so that others go on
+/// without what it appends. Or a replica that is to be removed makes a snapshot, which may not be
+/// written yet when it is gone.
+fn precede(host: usize, group: GroupId, changes: &[Change], hosts: &mut [Host], scene: &mut Scene) {
+    if scene.may(Fault::Partition) && scene.random.per_mille(100) {
+        let lasts = scene.random.between(1, 6) * scene.plan.election_us();
+        cut(|node| node == host, lasts, scene);
+    }
+    for change in changes {
+        let Change::Remove(node) = change else { continue };
+        let Host { process: Some(process), hardware, .. } = &mut hosts[node.0 as usize - 1] else {
+            continue;
+        };
+        if scene.random.per_mille(500) {
+            process.post_to_group(group, GroupEvent::Compact);
+            process.schedule_turns(hardware, scene);
+        }
+    }
 }
 
 /// The changes to ask for: the next ones towards what the group's members are to become, or some at
@@ -172,14 +208,17 @@ pub(super) fn interfere(host: usize, place: usize, hosts: &mut [Host], scene: &m
         }
         2 if scene.may(Fault::Crash) => hosts[host].hardware.doomed = true,
         3 if scene.may(Fault::SlowDisk) => {
-            for node in incoming {
-                let slow = scene.random.below(3 * scene.plan.election_us());
-                hosts[node].hardware.slow_us = slow;
-                scene.after(lasts, Target::World, Event::Heal(Heal::Disk(node)));
-            }
+            incoming.into_iter().for_each(|node| slow_disk(node, lasts, hosts, scene));
         }
         _ => {}
     }
+}
+
+/// Syncs of a node take long for a while.
+pub(super) fn slow_disk(host: usize, lasts: u64, hosts: &mut [Host], scene: &mut Scene) {
+    scene.count(Fault::SlowDisk);
+    hosts[host].hardware.slow_us = scene.random.below(3 * scene.plan.election_us());
+    scene.after(lasts, Target::World, Event::Heal(Heal::Disk(host)));
 }
 
 /// Cuts some nodes off from the others for a while.
@@ -196,8 +235,9 @@ fn cut(is_apart: impl Fn(usize) -> bool, lasts: u64, scene: &mut Scene) {
 
 /// A replica has run: where a change leaves a leader that votes no more, something goes wrong at
 /// times, once with each configuration. While the leader hands over, those who could take over
-/// stand still. And when a single voter is left, which is bound to the leader, the leader stands
-/// still and the voter hears of a later term.
+/// stand still, or they have not written all that it has when it begins. It completes the change
+/// then. And when a single voter is left, which is bound to the leader, the leader stands still and
+/// the voter hears of a later term.
 pub(super) fn trouble(hardware: &Hardware, cell: &mut ReplicaCell, scene: &mut Scene) {
     if cell.failed || !scene.plan.members_change || !scene.may(Fault::Members) {
         return;
@@ -214,13 +254,20 @@ pub(super) fn trouble(hardware: &Hardware, cell: &mut ReplicaCell, scene: &mut S
     if raft.role() == RoleKind::Leader {
         let is_committed = raft.commit() >= configuration.id().index;
         let is_leaving = configuration.role(own) == Some(MemberRole::Outgoing);
-        if is_committed && is_leaving {
-            cell.troubled = Some(configuration.id());
-            if scene.random.per_mille(500) {
-                let lasts = scene.random.between(election, 3 * election);
-                for member in others().filter(|member| member.role.is_incoming()) {
-                    stall(member.node, lasts, scene);
-                }
+        // One kind of trouble before the commit, the other one after that.
+        let is_early = scene.may(Fault::SlowDisk) && configuration.id().index.0.is_multiple_of(2);
+        if !is_leaving || is_early == is_committed {
+            return;
+        }
+        cell.troubled = Some(configuration.id());
+        let lasts = scene.random.between(election, 3 * election);
+        for member in others().filter(|member| member.role.is_incoming()) {
+            let host = member.node.0 as usize - 1;
+            if is_early {
+                let lasts = 3 * lasts;
+                scene.after(1, Target::World, Event::SlowDisk { host, lasts });
+            } else if scene.random.per_mille(500) {
+                scene.after(1, Target::World, Event::Stall { host, lasts });
             }
         }
         return;
@@ -231,13 +278,9 @@ pub(super) fn trouble(hardware: &Hardware, cell: &mut ReplicaCell, scene: &mut S
         cell.troubled = Some(configuration.id());
         if scene.random.per_mille(700) {
             let lasts = scene.random.between(2 * election, 5 * election);
-            stall(bond.leader, lasts, scene);
+            let host = bond.leader.0 as usize - 1;
+            scene.after(1, Target::World, Event::Stall { host, lasts });
             scene.after(1, Target::World, Event::Lie);
         }
     }
-}
-
-fn stall(node: NodeId, lasts: u64, scene: &mut Scene) {
-    let host = node.0 as usize - 1;
-    scene.after(1, Target::World, Event::Stall { host, lasts });
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 pub(super) struct ReadBook {
     /// Those that came since the replica ran.
     posted: HashMap<QueryId, Arrival>,
-    /// Those that a leader took, with its term.
-    taken: HashMap<QueryId, (Arrival, Term)>,
+    /// Those that a leader took.
+    taken: HashMap<QueryId, Taken>,
     /// Those that came to a replica that did not lead, or not for long enough.
     followed: HashMap<QueryId, Arrival>,
     /// Those that came to a leader that had handed over.
@@ -29,6 +29,17 @@ struct Arrival {
     next_round: Round,
     /// The moment, in microseconds.
     at: u64,
+}
+
+/// A read that a leader took.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    came: Arrival,
+    /// The leader's term.
+    term: Term,
+    /// Whether a majority of the configuration that was in force has answered a round for it. That
+    /// counts, though the members may have changed when the state machine answers.
+    is_confirmed: bool,
 }
 
 /// A replica that has run: it led all the time in the term `leads`, if in any. The configurations
@@ -69,7 +80,14 @@ impl ReadBook {
         let posted = std::mem::take(&mut self.posted);
         match leads {
             Some(term) => {
-                self.taken.extend(posted.into_iter().map(|(id, came)| (id, (came, term))));
+                let taken = |came| Taken { came, term, is_confirmed: false };
+                self.taken.extend(posted.into_iter().map(|(id, came)| (id, taken(came))));
+                for Taken { came, is_confirmed, .. } in self.taken.values_mut() {
+                    let round = came.next_round;
+                    let answers = |it| it == node || support.of(it).confirmed.round >= round;
+                    let mut configurations = configurations.iter();
+                    *is_confirmed |= configurations.any(|it| it.is_quorum(answers));
+                }
             }
             None => self.followed.extend(posted),
         }
@@ -81,17 +99,13 @@ impl ReadBook {
                 let leaders: Vec<NodeId> = since.map(|(leader, _)| *leader).chain([node]).collect();
                 checks.read_served(group, &leaders, came.at);
             }
-            let Some((came, term)) = self.taken.remove(id) else { continue };
-            checks.read_served(group, &[node], came.at);
-            if leads != Some(term) {
-                continue;
-            }
-            let round = came.next_round;
-            let answers = |it: NodeId| it == node || support.of(it).confirmed.round >= round;
+            let Some(taken) = self.taken.remove(id) else { continue };
+            checks.read_served(group, &[node], taken.came.at);
             assert!(
-                configurations.iter().any(|configuration| configuration.is_quorum(answers)),
-                "a read that came before round {round} was served without a majority that had \
-                 answered that or a later one"
+                taken.is_confirmed || leads != Some(taken.term),
+                "a read that came before round {} was served without a majority that had \
+                 answered that or a later one: {configurations:?}",
+                taken.came.next_round
             );
         }
         // Those that are refused never come up again.

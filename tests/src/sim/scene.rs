@@ -93,6 +93,11 @@ pub(super) enum Event {
         host: usize,
         lasts: u64,
     },
+    /// Syncs of a node take long for so long.
+    SlowDisk {
+        host: usize,
+        lasts: u64,
+    },
     /// A node names a later term, in which it led.
     Lie,
     /// Something goes wrong with a change, whose leader is in this place of a node.
@@ -172,6 +177,7 @@ impl Event {
             | Self::Remove { .. }
             | Self::Change
             | Self::Stall { .. }
+            | Self::SlowDisk { .. }
             | Self::Lie
             | Self::Interfere { .. }
             | Self::PutBack { .. }

@@ -72,8 +72,11 @@ impl Process {
         match job {
             SnapshotJob::Write { group, slot: _, meta, writer } => {
                 let file = self.write_snapshot(hardware, (group, &meta), writer, scene);
-                // Its replica may be gone by then.
-                let is_slow = scene.plan.members_change && scene.random.per_mille(200);
+                // Its replica may be gone by then, most of all one that votes no more.
+                let raft = self.cell_of(group).map(|cell| cell.group.raft());
+                let stays = raft.is_none_or(|raft| raft.configuration().is_voter(hardware.id()));
+                let slow = if stays { 200 } else { 600 };
+                let is_slow = scene.plan.members_change && scene.random.per_mille(slow);
                 let most = if is_slow { 3 * scene.plan.election_us() } else { 0 };
                 let most = most.max(4 * scene.plan.sync_us + 100);
                 let takes = scene.random.between(100, most);

@@ -237,11 +237,18 @@ impl World {
             Event::Stall { host, lasts } if scene.stormy => {
                 faults::stall(host, lasts, hosts, scene)
             }
+            Event::SlowDisk { host, lasts } if scene.stormy => {
+                members::slow_disk(host, lasts, hosts, scene);
+            }
             Event::Lie if scene.stormy => {
                 let liar = scene.random.place(hosts.len());
                 forgeries::lie(hosts, liar, scene);
             }
-            Event::Change | Event::Interfere { .. } | Event::Stall { .. } | Event::Lie => {}
+            Event::Change
+            | Event::Interfere { .. }
+            | Event::Stall { .. }
+            | Event::SlowDisk { .. }
+            | Event::Lie => {}
             Event::Heal(heal) => faults::heal(&heal, hosts, scene),
             Event::PutBack { place, left } => stand_in::put_back(place, left, hosts, scene),
             Event::CutStandIn(place) => {
