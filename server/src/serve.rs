@@ -53,8 +53,9 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
             };
             // Without that, a node with damaged tables serves for as long as it can.
             let data_dir = options.data_dir.clone().unwrap_or_default();
-            let may_rejoin = options
-                .rejoining()?
+            // Options that are wrong are named when they are resolved.
+            let rejoining = options.rejoining().ok().flatten();
+            let may_rejoin = rejoining
                 .is_some_and(|joining| joining.may_rejoin(&data_dir, &[tables::DIRECTORY]).is_ok());
             match run_once(options.clone(), joining.as_ref(), may_rejoin).await? {
                 Ended::Asked => return Ok(()),
