@@ -135,6 +135,10 @@ pub(crate) struct Append {
     to: NodeId,
     /// Whether it got through.
     pub(crate) through: bool,
+    /// The first of its entries.
+    pub(crate) first: Index,
+    /// How many there are.
+    pub(crate) entries: u64,
     /// Of the commands in it.
     pub(crate) bytes: usize,
 }
@@ -433,10 +437,11 @@ impl Append {
     fn of(to: NodeId, through: bool, parcel: &Parcel) -> Option<Self> {
         if let Parcel::Message { message, .. } = parcel
             && let Payload::AppendEntries { entries, .. } = &message.payload
-            && !entries.is_empty()
+            && let Some(first) = entries.first()
         {
             let bytes = entries.iter().map(|entry| entry.data.len()).sum();
-            return Some(Self { to, through, bytes });
+            let (first, entries) = (first.index, entries.len() as u64);
+            return Some(Self { to, through, first, entries, bytes });
         }
         None
     }
