@@ -139,7 +139,7 @@ proptest! {
             let (wal, recovered) =
                 InlineWal::open_past(disk.clone(), options.clone(), end, |_| Ok(())).unwrap();
             end = wal.log().durable_end();
-            let found = possible.into_iter().rev().find(|model| model.recovered() == recovered);
+            let found = possible.into_iter().rev().find(|model| model.is_of(&wal, &recovered));
             prop_assert!(found.is_some(), "no prefix: {recovered:?}");
             acknowledged = found.unwrap();
             acknowledged.check_reads(&wal);

@@ -122,11 +122,18 @@ impl Model {
             let expected: Vec<Entry> = model.entries.values().cloned().collect();
             assert_eq!(read, expected, "group {group}");
         }
-        let tombstone = |group: &GroupId| wal.log().tombstone(*group);
-        for group in self.groups.keys().chain(self.tombstones.keys()) {
-            let expected = self.tombstones.get(group).copied();
-            assert_eq!(tombstone(group), expected, "group {group}");
-        }
+        assert_eq!(self.kept_tombstones(wal), self.tombstones);
+    }
+
+    /// Whether this is what a log has recovered, tombstones included.
+    pub fn is_of<D: Disk>(&self, wal: &InlineWal<D>, recovered: &Recovered) -> bool {
+        self.recovered() == *recovered && self.kept_tombstones(wal) == self.tombstones
+    }
+
+    /// What a log has of the tombstones of the groups that are known here.
+    fn kept_tombstones<D: Disk>(&self, wal: &InlineWal<D>) -> BTreeMap<GroupId, ReplicaId> {
+        let groups = self.groups.keys().chain(self.tombstones.keys());
+        groups.filter_map(|group| Some((*group, wal.log().tombstone(*group)?))).collect()
     }
 }
 
