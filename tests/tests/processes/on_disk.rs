@@ -1,7 +1,7 @@
 //! Nodes that keep keys and values on disk, alone and beside others.
 
 use crate::crashes::check_on_all_nodes;
-use crate::support::{Load, TestResult, get, set, spec};
+use crate::support::{Load, TestResult, get, set_again, spec};
 use logboat_tests::process::{Cluster, NodeProcess, ProcessError, eventually};
 use redis::Connection;
 use std::path::{Path, PathBuf};
@@ -75,7 +75,7 @@ fn catch_up_by_snapshots(cluster: &mut Cluster, behind: usize, round: &str) -> T
     let mut client = cluster.node(others[0]).client()?;
     // A snapshot is due when as much was written as the last one takes.
     for number in (0..60).cycle().take(240) {
-        set(&mut client, &format!("key:{number}"), &value(number))?;
+        set_again(&mut client, &format!("key:{number}"), &value(number))?;
     }
     let before = sent(cluster)?;
     cluster.node_mut(behind).start()?;
@@ -103,7 +103,7 @@ fn fill(client: &mut Connection, keys: std::ops::Range<u64>) -> TestResult {
             format!("{:08x}", state >> 32)
         };
         let value: String = (0..8 << 10).map(|_| next()).collect();
-        set(client, &format!("key:{key}"), &value)?;
+        set_again(client, &format!("key:{key}"), &value)?;
     }
     Ok(())
 }

@@ -57,6 +57,14 @@ pub(crate) fn set(client: &mut Connection, key: &str, value: &str) -> RedisResul
     redis::cmd("SET").arg(key).arg(value).query(client)
 }
 
+/// Sets a key while nodes come and go: again if whoever was to answer has gone.
+pub(crate) fn set_again(client: &mut Connection, key: &str, value: &str) -> RedisResult<()> {
+    let is_unknown = |error: &RedisError| error.code() == Some("UNKNOWN");
+    let mut outcomes = (0..5).map(|_| set(client, key, value));
+    let known = outcomes.find(|outcome| !outcome.as_ref().is_err_and(is_unknown));
+    known.unwrap_or_else(|| set(client, key, value))
+}
+
 /// A key's value.
 pub(crate) fn get(client: &mut Connection, key: &str) -> RedisResult<Option<String>> {
     redis::cmd("GET").arg(key).query(client)
