@@ -78,7 +78,10 @@ async fn requests_find_a_replica_that_failed_and_was_started_again() {
     let range = &map.ranges()[0];
     assert_eq!(router.propose(range, Bytes::new()).await.unwrap(), one);
     let handle = router.node().group(range.group).unwrap();
-    assert!(handle.read(Bytes::from_static(b"panic")).await.is_err());
+    while handle.view().failure().is_none() {
+        // On a busy machine there may be no leader for a moment.
+        assert!(handle.read(Bytes::from_static(b"panic")).await.is_err());
+    }
     start_replica(&router);
     assert_eq!(router.read(range, Bytes::new()).await.unwrap(), one);
     assert_eq!(router.propose(range, Bytes::new()).await.unwrap(), &[2][..]);
