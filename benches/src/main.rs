@@ -10,6 +10,7 @@ mod idle;
 mod membership;
 mod mixed;
 mod moving;
+mod one_thread;
 mod open_loop;
 mod overload;
 mod placement;

@@ -1,22 +1,17 @@
 //! `logboat-bench resp`: closed-loop clients of a server that speaks the Redis protocol, whichever
 //! it is. All of them share one thread, as those of redis-benchmark do.
 
+use crate::one_thread::{self, Load};
 use crate::report;
 use clap::Args;
 use logboat_bench::Failure;
-use logboat_bench::process::cpu_time;
-use logboat_server::latency::{Latencies, per_second, ratio};
+use logboat_server::latency::{per_second, ratio};
 use serde::Serialize;
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::LocalSet;
-
-/// How long clients run before anything counts.
-const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Room for what is read at once.
 const READ_BYTES: usize = 16 << 10;
@@ -69,45 +64,21 @@ struct Report {
     client_cpu_us_per_command: f64,
 }
 
-/// What the clients share. They run on one thread.
-#[derive(Default)]
-struct Load {
-    is_measured: Cell<bool>,
-    ends: Cell<bool>,
-    /// From the moment at which a command's pipeline was sent to the one at which its reply was
-    /// read.
-    latencies: RefCell<Latencies>,
-    reads: Cell<u64>,
-    errors: Cell<u64>,
-}
-
 /// Runs the bench and prints its report.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let load = Rc::new(Load::default());
-    let clients = LocalSet::new();
-    let report = runtime.block_on(clients.run_until(measure(options, &load)))?;
+    let report = one_thread::run(measure(options, &load))?;
     report::print(&report, options.json)
 }
 
 async fn measure(options: &Options, load: &Rc<Load>) -> Result<Report, Failure> {
     let mut clients = Vec::new();
     for number in 0..options.clients {
-        let stream = TcpStream::connect((options.host.as_str(), options.port)).await?;
-        stream.set_nodelay(true)?;
+        let stream = one_thread::connect(&options.host, options.port).await?;
         let client = Client::new(number, stream, options, Rc::clone(load));
         clients.push(tokio::task::spawn_local(client.run()));
     }
-    tokio::time::sleep(WARM_UP).await;
-    let (start, cpu) = (Instant::now(), cpu_time());
-    load.is_measured.set(true);
-    tokio::time::sleep(Duration::from_secs(options.seconds)).await;
-    let (elapsed, cpu) = (start.elapsed(), cpu_time().saturating_sub(cpu));
-    load.is_measured.set(false);
-    load.ends.set(true);
-    for client in clients {
-        client.await??;
-    }
+    let (elapsed, cpu) = load.measure(options.seconds, clients).await?;
     let (latencies, reads) = (load.latencies.borrow(), load.reads.get());
     let commands = latencies.count();
     Ok(Report {

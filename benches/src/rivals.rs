@@ -6,21 +6,17 @@ mod zookeeper;
 
 use self::etcd::Etcd;
 use self::zookeeper::ZooKeeper;
+use crate::one_thread::{self, Load};
 use crate::report;
 use clap::{Args, ValueEnum};
 use logboat_bench::Failure;
-use logboat_server::latency::{Latencies, per_second};
+use logboat_server::latency::per_second;
 use serde::Serialize;
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::LocalSet;
-
-/// How long clients run before anything counts.
-const WARM_UP: Duration = Duration::from_secs(1);
 
 /// Room for what is read at once.
 const READ_BYTES: usize = 4 << 10;
@@ -69,15 +65,6 @@ struct Report {
     errors: u64,
 }
 
-/// What the clients share. They run on one thread.
-#[derive(Default)]
-struct Load {
-    is_measured: Cell<bool>,
-    ends: Cell<bool>,
-    latencies: RefCell<Latencies>,
-    errors: Cell<u64>,
-}
-
 /// The protocol of a system, on one connection.
 trait Protocol {
     /// What is sent first, and makes the key.
@@ -96,18 +83,15 @@ trait Protocol {
 
 /// Runs the bench and prints its report.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let load = Rc::new(Load::default());
-    let clients = LocalSet::new();
-    let report = runtime.block_on(clients.run_until(measure(options, &load)))?;
+    let report = one_thread::run(measure(options, &load))?;
     report::print(&report, options.json)
 }
 
 async fn measure(options: &Options, load: &Rc<Load>) -> Result<Report, Failure> {
     let mut clients = Vec::new();
     for number in 0..options.clients {
-        let stream = TcpStream::connect((options.host.as_str(), options.port)).await?;
-        stream.set_nodelay(true)?;
+        let stream = one_thread::connect(&options.host, options.port).await?;
         let (load, value) = (Rc::clone(load), vec![b'x'; options.payload]);
         clients.push(match options.system {
             System::Etcd => {
@@ -118,16 +102,7 @@ async fn measure(options: &Options, load: &Rc<Load>) -> Result<Report, Failure> 
             }
         });
     }
-    tokio::time::sleep(WARM_UP).await;
-    let start = Instant::now();
-    load.is_measured.set(true);
-    tokio::time::sleep(Duration::from_secs(options.seconds)).await;
-    let elapsed = start.elapsed();
-    load.is_measured.set(false);
-    load.ends.set(true);
-    for client in clients {
-        client.await??;
-    }
+    let (elapsed, _) = load.measure(options.seconds, clients).await?;
     let latencies = load.latencies.borrow();
     Ok(Report {
         clients: options.clients,
