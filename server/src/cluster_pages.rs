@@ -303,6 +303,11 @@ fn groups_of(table: &Table) -> impl Iterator<Item = (GroupId, &Members)> {
     meta.into_iter().chain(ranges)
 }
 
+/// A key of a table of ranges, in hexadecimal digits.
+pub(crate) fn hex(key: &[u8]) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn group_page(
     table: &Table,
     (leaders, full): (&BTreeMap<GroupId, NodeId>, &BTreeSet<NodeId>),
@@ -315,7 +320,7 @@ fn group_page(
     let to = wanted.map(|wanted| wanted.to).filter(|to| full.contains(to));
     GroupPage {
         id: group.0,
-        start: start.iter().map(|byte| format!("{byte:02x}")).collect(),
+        start: hex(start),
         leader: leaders.get(&group).map(|node| node.0),
         voters: ids(&members.voters),
         learners: ids(&members.learners),

@@ -4,7 +4,7 @@ use super::tally::{Checksum, read_copy};
 use crate::admin::Admin;
 use crate::backend::{Backend, BackendError, RangeId, StoreAnswers, StoreRequest};
 use crate::cluster::ClusterBackend;
-use crate::cluster_pages::{Refusal, refusal, router};
+use crate::cluster_pages::{Refusal, hex, refusal, router};
 use crate::kv::{Answer, Command, Condition, Deadline, Entry, Failure, Lifetime, Query};
 use crate::layout::Partition;
 use crate::limits::Limits;
@@ -113,7 +113,6 @@ pub(crate) fn pages() -> Pages<Admin> {
 async fn layout(State(admin): State<Admin>) -> Result<Json<LayoutPage>, Refusal> {
     let router = router(&admin)?;
     let map = router.map();
-    let hex = |key: &[u8]| key.iter().map(|byte| format!("{byte:02x}")).collect();
     let groups = map.ranges().iter();
     let groups = groups.map(|range| GroupRange { id: range.group.0, start: hex(&range.start) });
     Ok(Json(LayoutPage {
